@@ -1,0 +1,1 @@
+"""Places, supervises, drives and records a run."""

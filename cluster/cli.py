@@ -1,0 +1,169 @@
+"""The command line.
+
+    ruleshift envs [NAME]                        what can be asked, and with which options
+    ruleshift play CONFIG --as human|expert|random   play an environment in the terminal
+    ruleshift tour                               the demonstrator plays one episode of every environment
+    ruleshift city OUT --style … --routes N      write a synthetic city for route_navigation
+    ruleshift bench verifier|envs                measure, print a table and one line of JSON
+
+Each command is a function below: its arguments come parsed, its result is the exit status.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cluster.config import describe_options, load_config
+from cluster.errors import RuleshiftError
+from envs.catalog import environment_names, find_environment, make_environment, summary
+from envs.protocol import SPLITS, EnvError
+from rollout.console import ExpertPlayer, HumanPlayer, Outcome, Player, RandomPlayer, picture_saver, play
+from verifier.rewards import UnknownOutcome
+
+ENVIRONMENT_CONFIGS = Path(__file__).parents[1] / "configs" / "envs"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; mistakes of the user's are told in one line each, with exit status 2."""
+    parsed = _parse(arguments)
+    try:
+        return parsed.command(parsed)
+    except (RuleshiftError, EnvError, UnknownOutcome) as error:
+        print(f"ruleshift: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, BrokenPipeError):
+        # A reader that has seen enough, such as `head`, is no failure; Python would complain again at exit.
+        sys.stderr.close()
+        return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """argparse stops taking positionals at the first option after them; overrides may stand anywhere."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    takes_overrides = hasattr(parsed, "overrides")
+    unknown = [argument for argument in rest if argument.startswith("-") or not takes_overrides]
+    if unknown:
+        parser.error(f"unrecognised: {' '.join(unknown)} (see ruleshift --help)")
+    if takes_overrides:
+        parsed.overrides += rest
+    return parsed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ruleshift", description="Does a model learn the rule, or the training set?")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    envs = _add(commands, "envs", _envs, "list the environments, or the options of one")
+    envs.add_argument("name", nargs="?", help="an environment, to list its options")
+    player = _add(commands, "play", _play, "play an environment in the terminal")
+    player.add_argument("config", type=Path, help="a YAML file, as configs/envs/add_up.yaml")
+    player.add_argument("--as", dest="player", choices=("human", "expert", "random"), default="human")
+    player.add_argument("--seed", type=int, default=0, help="which episode (default 0)")
+    player.add_argument("--split", choices=SPLITS, default="train")
+    player.add_argument("--episodes", type=int, default=1, help="how many episodes, with consecutive seeds")
+    player.add_argument("--pictures", type=Path, default=Path("runs/play"), help="where pictures are saved")
+    player.add_argument("overrides", nargs="*", metavar="key=value", help="options that differ, as env.target=30")
+    tour = _add(commands, "tour", _tour, "let the demonstrator play one episode of every environment")
+    tour.add_argument("--pictures", type=Path, default=Path("runs/tour"), help="where pictures are saved")
+    city = _add(commands, "city", _city, "write a synthetic city in the format of the original's routes")
+    city.add_argument("out", type=Path, help="the folder to make")
+    city.add_argument("--style", required=True, help="see `ruleshift city --help`")
+    city.add_argument("--routes", type=int, default=20, help="how many routes (default 20)")
+    city.add_argument("--seed", type=int, default=0)
+    city.add_argument("--no-pictures", action="store_true", help="leave the street views out, for routes in words")
+    bench = _add(commands, "bench", _bench, "measure, print a table and one line of JSON")
+    bench.add_argument("what", choices=("verifier", "envs"))
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=description, description=description)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _envs(arguments: argparse.Namespace) -> int:
+    if arguments.name is None:
+        width = max(map(len, environment_names()))
+        for name in environment_names():
+            print(f"{name:{width}}  {summary(name)}")
+        return 0
+    module = find_environment(arguments.name)
+    print((module.__doc__ or "").strip(), end="\n\n")
+    print(describe_options(module.Config, "env."))
+    return 0
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    config = load_config([arguments.config], arguments.overrides)
+    env = make_environment(config.env, config.verifier)
+    outcomes = []
+    for seed in range(arguments.seed, arguments.seed + arguments.episodes):
+        player = _player(arguments.player, seed)
+        saver = picture_saver(arguments.pictures, f"{config.env.name}_{arguments.split}_{seed}")
+        outcome = play(env, player, seed=seed, split=arguments.split, show=print, save_pictures=saver)
+        print(_told(outcome))
+        outcomes.append(outcome)
+        if outcome.gave_up:
+            break
+    if len(outcomes) > 1:
+        print(f"{sum(outcome.solved for outcome in outcomes)} of {len(outcomes)} episodes solved.")
+    return 0
+
+
+def _player(kind: str, seed: int) -> Player:
+    if kind == "human":
+        return HumanPlayer(input, print)
+    return ExpertPlayer() if kind == "expert" else RandomPlayer(seed)
+
+
+def _told(outcome: Outcome) -> str:
+    end = "given up" if outcome.gave_up else "solved" if outcome.solved else "not solved"
+    answers = f"{outcome.num_answers} answer{'' if outcome.num_answers == 1 else 's'}"
+    return f"\n═══ {end} after {answers}, reward {outcome.reward:+g}"
+
+
+def _tour(arguments: argparse.Namespace) -> int:
+    for file in sorted(ENVIRONMENT_CONFIGS.glob("*.yaml")):
+        config = load_config([file])
+        print(f"\n{'━' * 100}\n{file.stem}: {summary(config.env.name)}\n")
+        env = make_environment(config.env, config.verifier)
+        saver = picture_saver(arguments.pictures, file.stem)
+        print(_told(play(env, RandomPlayer(2, 0.25), seed=1, split="train", show=print, save_pictures=saver)))
+    print(f"\nThe pictures are in {arguments.pictures}. Play yourself: ruleshift play configs/envs/general_points.yaml")
+    return 0
+
+
+def _city(arguments: argparse.Namespace) -> int:
+    from envs._city import STYLES, build_city
+
+    if arguments.style not in STYLES:
+        raise RuleshiftError(f"--style {arguments.style}: there is no such style; there are {', '.join(STYLES)}")
+    try:
+        built = build_city(
+            arguments.out,
+            style=arguments.style,
+            num_routes=arguments.routes,
+            seed=arguments.seed,
+            pictures=not arguments.no_pictures,
+        )
+    except (FileExistsError, ValueError) as error:
+        raise RuleshiftError(error) from None
+    print(f"{arguments.out}: {built}")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from cluster import bench
+
+    return bench.run(arguments.what)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

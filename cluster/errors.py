@@ -1,0 +1,15 @@
+"""What a user can do wrong, as errors that name the key, the value, the rule and the fix.
+
+    RuleshiftError
+    └── ConfigError     the configuration cannot be read or breaks a rule; one line per fault
+
+The command line prints these as they are and exits with status 2; any other exception is a defect of ours.
+"""
+
+
+class RuleshiftError(Exception):
+    """A mistake of the user's, told in the user's terms."""
+
+
+class ConfigError(RuleshiftError):
+    """The configuration cannot be read, or breaks a rule."""

@@ -1,0 +1,1 @@
+"""Asks: environments that pose questions in words and pictures."""

@@ -1,0 +1,42 @@
+"""Outcome label → reward: a preset, changed here and there by the config.
+
+    verifier:
+      preset: corrected            # or `paper`: score as the original code did, for comparison with its figures
+      rewards: {wrong_value: -0.5}
+
+Each verifier lists its own outcomes and what they earn; a label that it does not know is an error.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Preset = Literal["corrected", "paper"]
+
+
+class UnknownOutcome(ValueError):
+    """A reward was set for a label that no outcome of the verifier bears; the message names the nearest."""
+
+
+class VerifierConfig(BaseModel):
+    """How answers are scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    preset: Preset = "corrected"
+    """`corrected`: one outcome per answer, exact arithmetic, the right fields checked. `paper`: the original's
+    scoring with its quirks, so that its published figures can be compared."""
+    rewards: Mapping[str, float] = {}
+    """Rewards that differ from the preset's, by outcome label."""
+
+
+def reward_table(defaults: Mapping[str, float], overrides: Mapping[str, float]) -> dict[str, float]:
+    """The preset's table with the config's changes; raises UnknownOutcome for a label that no outcome bears."""
+    for label in overrides:
+        if label not in defaults:
+            close = get_close_matches(label, defaults, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"the outcomes are {', '.join(defaults)}."
+            raise UnknownOutcome(f"verifier.rewards.{label}: no outcome of this verifier has that label; {hint}")
+    return {**defaults, **overrides}
