@@ -141,7 +141,7 @@ def _tour(arguments: argparse.Namespace) -> int:
 
 
 def _city(arguments: argparse.Namespace) -> int:
-    from envs._city import STYLES, build_city
+    from envs._city.build import STYLES, build_city
 
     if arguments.style not in STYLES:
         raise RuleshiftError(f"--style {arguments.style}: there is no such style; there are {', '.join(STYLES)}")

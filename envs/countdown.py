@@ -9,11 +9,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from envs._hand_wording import Wording, solve_text
-from envs._hands import demonstrate, mistaken, random_value, split_key
+from envs._cards.hands import demonstrate, mistaken, random_value, split_key
+from envs._cards.wording import solve_text
 from envs.protocol import OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
+from envs.wording import Wording
 from verifier.equation import EquationVerifier, Hand
 from verifier.rewards import VerifierConfig
 

@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from envs._card_pictures import RANKS, Card, CardLook, draw_hand
-from envs._hand_wording import Wording, look_text, solve_text
-from envs._hands import demonstrate, mistaken, split_key
+from envs._cards.hands import demonstrate, mistaken, split_key
+from envs._cards.pictures import RANKS, Card, CardLook, draw_hand
+from envs._cards.wording import look_text, solve_text
 from envs.protocol import OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
+from envs.wording import Wording
 from verifier.equation import EquationVerifier, Hand
 from verifier.rewards import VerifierConfig
 from verifier.solver import is_solvable

@@ -16,10 +16,12 @@ Only the last `WINDOW` characters are read, so that hostile text costs no more t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
+
+from verifier.protocol import Span, SpanLabel
 
 WINDOW = 32_768
 """A thought of some 8,000 tokens before the answer, and 10 ms of hostile braces."""
@@ -132,6 +134,12 @@ def read_integers(text: str) -> tuple[int, ...] | None:
     if not all(item.isdecimal() and len(item) <= 9 for item in items):
         return None
     return tuple(map(int, items))
+
+
+def spans_of(fields: Mapping[str, Field], labels: Mapping[str, SpanLabel]) -> tuple[Span, ...]:
+    """The spans of the fields that have a label, in the order in which they stand in the answer."""
+    found = (Span(label=labels[name], start=one.start, end=one.end) for name, one in fields.items() if name in labels)
+    return tuple(sorted(found, key=lambda span: span.start))
 
 
 def _num_complete(candidate: _Object) -> int:

@@ -21,9 +21,9 @@ from fractions import Fraction
 from typing import Literal
 
 from verifier import _paper_equation as paper
-from verifier.answer_format import Field, read_fields, read_integers, read_items
+from verifier.answer_format import Field, read_fields, read_integers, read_items, spans_of
 from verifier.arithmetic import Equation, IllegalFormula, parse_equation
-from verifier.protocol import Span, SpanLabel, Verdict
+from verifier.protocol import SpanLabel, Verdict
 from verifier.rewards import VerifierConfig, reward_table
 
 REWARDS = {
@@ -84,7 +84,8 @@ class EquationVerifier:
         if not reference.scored:
             outcome, feedback = "attempts_exceeded", "There are no attempts left."
         elif self.preset == "paper":
-            return paper.judge(answer, reference, self.rewards, _spans(fields), _checks(fields, equation, reference))
+            checks = _checks(fields, equation, reference)
+            return paper.judge(answer, reference, self.rewards, spans_of(fields, _LABELS), checks)
         else:
             outcome, feedback = _outcome(fields, equation, reference)
         return Verdict(
@@ -92,7 +93,7 @@ class EquationVerifier:
             correct=outcome == "correct",
             reward=self.rewards[outcome],
             feedback=feedback,
-            spans=_spans(fields),
+            spans=spans_of(fields, _LABELS),
             checks=_checks(fields, equation, reference),
         )
 
@@ -188,12 +189,3 @@ def _checks(fields: dict[str, Field], equation: Equation | IllegalFormula | None
             and sorted(equation.numbers) == sorted(reference.training_numbers)
         )
     return checks
-
-
-def _spans(fields: dict[str, Field]) -> tuple[Span, ...]:
-    spans = [
-        Span(label=label, start=fields[name].start, end=fields[name].end)
-        for name, label in _LABELS.items()
-        if name in fields
-    ]
-    return tuple(sorted(spans, key=lambda span: span.start))

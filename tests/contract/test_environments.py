@@ -1,6 +1,6 @@
 """What every environment promises; a new one is found here by its YAML in `configs/envs/`.
 
-Each is tried with its YAML and with every choice of every option that has choices.
+Each is tried with its YAML, and with every other choice of every option that has choices.
 """
 
 import hashlib
@@ -33,12 +33,15 @@ def variants() -> dict[str, tuple[Path, tuple[str, ...]]]:
     for file in sorted(CONFIGS.glob("*.yaml")):
         found[file.stem] = (file, ())
         found[f"{file.stem} {PAPER}"] = (file, (PAPER,))
-        for name, option in type(load_config([file]).env).model_fields.items():
+        env = load_config([file]).env
+        for name, option in type(env).model_fields.items():
             choices: tuple[Any, ...] = get_args(option.annotation) if get_origin(option.annotation) is Literal else ()
             if option.annotation is bool:
-                choices = ("true", "false")
+                choices = (True, False)
             for choice in choices:
                 override = f"env.{name}={choice}"
+                if choice == getattr(env, name):
+                    continue
                 try:
                     load_config([file], [override])
                 except ConfigError:

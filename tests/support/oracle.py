@@ -31,7 +31,7 @@ def random_formula(numbers: list[int], generator: Random) -> str:
     return f"({text})" if generator.random() < 0.4 else text
 
 
-def num_distinct_solutions(numbers: tuple[int, int, int, int], target: int) -> int:
+def num_distinct_solutions(numbers: tuple[int, ...], target: int) -> int:
     """How many formulas make the target, counting those once that are equal for all values of the numbers."""
     generator = np.random.default_rng(7)
     points = {number: generator.uniform(1, 2, size=3) for number in sorted(set(numbers))}

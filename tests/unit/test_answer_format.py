@@ -24,7 +24,7 @@ SPELLINGS = {
     "lists as strings": '{"cards": "A, 3, K, 10", "number": "1 3 10 10", "formula": "1+3"}',
     "semicolons": '{"cards": [A; 3; K; 10], "number": [1; 3; 10; 10], "formula": "1+3"}',
     "nested lists": '{"cards": [["A"], ["3"], ["K"], ["10"]], "number": [[1], [3], [10], [10]], "formula": "1+3"}',
-    "several lines": '{\n "cards": [\n  "A",\n  "3",\n  "K",\n  "10"\n ],\n "number": [1,\n3, 10, 10], "formula": "1+3"\n}',
+    "several lines": '{\n "cards": [\n"A",\n"3",\n"K",\n"10"\n],\n "number": [1,\n3, 10, 10], "formula": "1+3"\n}',
     "loose lines": "cards: A, 3, K, 10\nnumber: 1, 3, 10, 10\nformula: 1+3\n",
     "one loose line": "cards: [A, 3, K, 10], number: [1, 3, 10, 10], formula: 1+3",
     "markdown": "**Cards**: A, 3, K, 10\n**Number**: 1, 3, 10, 10\n**Formula**: `1+3`",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
-from envs._card_pictures import RANKS, SUITS, Card, CardLook, Placement, draw_hand, place_cards
+from envs._cards.pictures import RANKS, SUITS, Card, CardLook, Placement, draw_hand, place_cards
 
 REPOSITORY = Path(__file__).parents[2]
 HAND = [
@@ -60,7 +60,7 @@ def test_another_generator_state_gives_another_scattering() -> None:
 def test_another_process_draws_the_same_bytes_without_importing_torch_or_matplotlib() -> None:
     program = """
 import hashlib, random, sys
-from envs._card_pictures import Card, CardLook, draw_hand
+from envs._cards.pictures import Card, CardLook, draw_hand
 hand = [Card(rank=rank, suit=suit) for rank, suit in (("10", "H"), ("A", "S"), ("Q", "D"), ("7", "C"))]
 picture = draw_hand(hand, CardLook(layout="scattered", rotation=20), random.Random(7))
 print(hashlib.sha256(picture.tobytes()).hexdigest(), "torch" in sys.modules, "matplotlib" in sys.modules)

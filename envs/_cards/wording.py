@@ -1,9 +1,8 @@
 """The words in which GeneralPoints and Countdown ask; several ways to say the same."""
 
 from random import Random
-from typing import Literal
 
-Wording = Literal["fixed", "diverse"]
+from envs.wording import Wording, pick
 
 # The first of each list is the fixed wording.
 _TASK = [
@@ -22,11 +21,6 @@ _LOOK = [
     "Look at the picture and list its {num} cards.",
 ]
 _ANSWER = ["Answer with JSON only:", "Reply with nothing but JSON:", "Write your answer as one JSON object:"]
-
-
-def pick(choices: list[str], wording: Wording, generator: Random) -> str:
-    """The fixed wording, or any."""
-    return choices[0] if wording == "fixed" else generator.choice(choices)
 
 
 def solve_text(

@@ -1,0 +1,39 @@
+# Every command a contributor needs; `make` alone lists them.
+#   BUILD=cpu|gpu and PYTHON=python3.12 choose how `make install` makes .venv (see requirements/install.sh).
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help install check test integration ci demo clean
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+help: ## list the commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+install: ## make .venv with the exact versions this machine needs (CPU or GPU)
+	@requirements/install.sh
+
+$(INSTALLED): pyproject.toml requirements/install.sh $(wildcard requirements/*.txt)
+	@requirements/install.sh
+
+check: $(INSTALLED) ## lint, format, types, size limits, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest -q tests/unit/test_repository.py
+
+test: $(INSTALLED) ## unit and contract tests: no GPU, no network
+	$(BIN)/pytest -q $(wildcard tests/unit tests/contract)
+
+integration: $(INSTALLED) ## the real Ray, vLLM and DeepSpeed on small models
+	$(if $(wildcard tests/integration/test_*.py),$(BIN)/pytest -q tests/integration,@echo "no integration tests yet")
+
+ci: check test integration ## all three, as CI does
+
+demo: $(INSTALLED) ## watch an expert play every environment
+	@$(BIN)/ruleshift tour
+
+clean: ## remove .venv and what the tools left behind
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Hands of cards: their pictures, and what is said of them."""

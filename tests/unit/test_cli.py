@@ -1,0 +1,105 @@
+"""The command line as a stranger meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import main
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
+ADD_UP = str(CONFIGS / "add_up.yaml")
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """What the person at the keyboard types, and then the end of input."""
+    remaining = iter(lines)
+
+    def read_line(prompt: str) -> str:
+        try:
+            return next(remaining)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", read_line)
+
+
+def test_envs_lists_every_environment_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["add_up", "countdown", "general_points", "route_navigation"]
+
+
+def test_envs_shows_the_options_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs", "general_points"]) == 0
+    assert "env.face_cards" in capsys.readouterr().out
+
+
+def test_a_person_plays_with_verdict_and_feedback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(monkeypatch, '{"sum": 1}', "expert", "{", '"sum": "?"', "}", "well", "", "quit")
+    assert main(["play", ADD_UP, "--as", "human"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("→ wrong (-0.5) The value of sum is not right.") == 2
+    assert shown.count("→ unreadable (-1)") == 1
+    assert "given up after 3 answers" in shown
+
+
+def test_the_expert_solves_every_episode(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["play", ADD_UP, "--as", "expert", "--episodes", "3", "env.largest=9"]) == 0
+    assert "3 of 3 episodes solved." in capsys.readouterr().out
+
+
+def test_pictures_are_saved_where_the_player_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = str(CONFIGS / "general_points_pictures.yaml")
+    assert main(["play", config, "--as", "random", "--pictures", str(tmp_path), "env.look.size=112"]) == 0
+    saved = list(tmp_path.glob("*.png"))
+    assert len(saved) == 1
+    assert str(saved[0]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["play", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["play", ADD_UP, "env.larges=3"], "did you mean 'largest'?"),
+        (["play", ADD_UP, "verifier.rewards={rihgt: 1}"], "verifier.rewards.rihgt: no outcome of this verifier"),
+        (["envs", "ad_up"], "did you mean 'add_up'?"),
+        (["city", "out", "--style", "venice"], "--style venice: there is no such style; there are"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line_and_ends_with_status_two(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("ruleshift: ")
+    assert message in told
+    assert len(told.splitlines()) == 1
+
+
+def test_options_that_leave_no_task_are_told_as_a_mistake_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["play", str(CONFIGS / "general_points.yaml"), "env.target=999", "env.num_cards=3"]) == 2
+    assert "loosen one of them" in capsys.readouterr().err
+
+
+def test_a_city_is_written_and_then_played(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "city"
+    arguments = ["city", str(out), "--style", "oldtown", "--routes", "12", "--seed", "3", "--no-pictures"]
+    assert main(arguments) == 0
+    assert main(["play", str(CONFIGS / "route_navigation.yaml"), "--as", "expert", f"env.dataset={out}"]) == 0
+    assert "═══ solved" in capsys.readouterr().out
+    assert main(arguments) == 2, "a folder that holds something is not overwritten"
+
+
+@pytest.mark.parametrize("what", ["verifier", "envs"])
+def test_a_bench_ends_with_one_line_of_json(
+    what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.bench.NUM_ROUNDS", 1)
+    monkeypatch.setattr("cluster.bench.NUM_CALLS", 20)
+    assert main(["bench", what]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures.pop("bench") == what
+    assert all(figure > 0 for figure in figures.values())
