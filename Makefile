@@ -31,7 +31,7 @@ integration: $(INSTALLED) ## the real Ray, vLLM and DeepSpeed on small models
 
 ci: check test integration ## all three, as CI does
 
-demo: $(INSTALLED) ## watch an expert play every environment
+demo: $(INSTALLED) ## watch one episode of every environment, slips and verdicts included
 	@$(BIN)/ruleshift tour
 
 clean: ## remove .venv and what the tools left behind

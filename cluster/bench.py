@@ -19,7 +19,8 @@ from envs.catalog import make_environment
 from envs.general_points import NAMED_RULES, RANKS
 from verifier import solver
 from verifier.answer_format import read_fields
-from verifier.equation import EquationVerifier, Hand
+from verifier.equation import EquationVerifier
+from verifier.hand import Hand
 from verifier.navigation import NavigationVerifier
 from verifier.rewards import VerifierConfig
 
@@ -71,11 +72,17 @@ def _solver_rows() -> list[Row]:
     for name, rule in NAMED_RULES.items():
         hands = [rule.numbers(ranks) for ranks in combinations_with_replacement(RANKS, 4)]
         solver.forget()
-        costs = [_elapsed(partial(solver.solutions, hand, 24)) for hand in hands]
-        rows.append((f"table of {len(hands)} hands, {name}", sum(costs), "s"))
-        solver.forget()
-        rows.append((f"one cold hand, {name}, median", statistics.median(costs) * 1e3, "ms"))
+        rows.append((f"table of {len(hands)} hands, {name}", sum(map(_seconds_to_solve, hands)), "s"))
+        costs = []
+        for hand in hands[::10]:
+            solver.forget()
+            costs.append(_seconds_to_solve(hand))
+        rows.append((f"one hand from a cold start, {name}", statistics.median(costs) * 1e3, "ms"))
     return rows
+
+
+def _seconds_to_solve(hand: tuple[int, ...]) -> float:
+    return _elapsed(partial(solver.solutions, hand, 24))
 
 
 def _env_rows() -> list[Row]:

@@ -2,7 +2,7 @@
 
     ruleshift envs [NAME]                        what can be asked, and with which options
     ruleshift play CONFIG --as human|expert|random   play an environment in the terminal
-    ruleshift tour                               the demonstrator plays one episode of every environment
+    ruleshift tour                               watch one episode of every environment
     ruleshift city OUT --style … --routes N      write a synthetic city for route_navigation
     ruleshift bench verifier|envs                measure, print a table and one line of JSON
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cluster.config import describe_options, load_config
 from cluster.errors import RuleshiftError
+from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
 from envs.protocol import SPLITS, EnvError
 from rollout.console import ExpertPlayer, HumanPlayer, Outcome, Player, RandomPlayer, picture_saver, play
@@ -64,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     player.add_argument("--episodes", type=int, default=1, help="how many episodes, with consecutive seeds")
     player.add_argument("--pictures", type=Path, default=Path("runs/play"), help="where pictures are saved")
     player.add_argument("overrides", nargs="*", metavar="key=value", help="options that differ, as env.target=30")
-    tour = _add(commands, "tour", _tour, "let the demonstrator play one episode of every environment")
+    tour = _add(commands, "tour", _tour, "watch one episode of every environment, slips and verdicts included")
     tour.add_argument("--pictures", type=Path, default=Path("runs/tour"), help="where pictures are saved")
     city = _add(commands, "city", _city, "write a synthetic city in the format of the original's routes")
     city.add_argument("out", type=Path, help="the folder to make")
-    city.add_argument("--style", required=True, help="see `ruleshift city --help`")
+    city.add_argument("--style", required=True, help=f"one of {', '.join(STYLES)}")
     city.add_argument("--routes", type=int, default=20, help="how many routes (default 20)")
     city.add_argument("--seed", type=int, default=0)
     city.add_argument("--no-pictures", action="store_true", help="leave the street views out, for routes in words")
@@ -135,13 +136,13 @@ def _tour(arguments: argparse.Namespace) -> int:
         print(f"\n{'━' * 100}\n{file.stem}: {summary(config.env.name)}\n")
         env = make_environment(config.env, config.verifier)
         saver = picture_saver(arguments.pictures, file.stem)
-        print(_told(play(env, RandomPlayer(2, 0.25), seed=1, split="train", show=print, save_pictures=saver)))
+        print(_told(play(env, RandomPlayer(3, revises=True), seed=1, split="train", show=print, save_pictures=saver)))
     print(f"\nThe pictures are in {arguments.pictures}. Play yourself: ruleshift play configs/envs/general_points.yaml")
     return 0
 
 
 def _city(arguments: argparse.Namespace) -> int:
-    from envs._city.build import STYLES, build_city
+    from envs._city.build import build_city  # with numpy, which no other command needs
 
     if arguments.style not in STYLES:
         raise RuleshiftError(f"--style {arguments.style}: there is no such style; there are {', '.join(STYLES)}")

@@ -18,7 +18,8 @@ from envs.protocol import OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
 from envs.wording import Wording
-from verifier.equation import EquationVerifier, Hand
+from verifier.equation import EquationVerifier
+from verifier.hand import Hand
 from verifier.rewards import VerifierConfig
 from verifier.solver import is_solvable
 

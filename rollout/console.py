@@ -35,15 +35,16 @@ class ExpertPlayer:
 
 
 class RandomPlayer:
-    """Makes a mistake where a coin says so: as often wrong as right."""
+    """Makes a mistake where a coin says so; one that revises errs at its first attempts only."""
 
-    def __init__(self, seed: int, mistake_probability: float = 0.5) -> None:
+    def __init__(self, seed: int, *, revises: bool = False) -> None:
         self._generator = Random(f"random player/{seed}")
-        self._mistake_probability = mistake_probability
+        self._revises = revises
 
     def answer(self, question: Question, episode: OpenEpisode) -> str | None:
         """A mistake or the expert's answer."""
-        if self._generator.random() < self._mistake_probability:
+        may_err = question.attempt == 1 or not self._revises
+        if may_err and self._generator.random() < 0.5:
             return episode.mistake(self._generator)
         return question.expert_answer
 

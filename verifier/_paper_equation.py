@@ -27,13 +27,10 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import permutations, product
-from typing import TYPE_CHECKING
 
 from verifier.arithmetic import MAX_CHARACTERS, IllegalFormula, parse_equation
+from verifier.hand import Hand
 from verifier.protocol import Span, Verdict
-
-if TYPE_CHECKING:
-    from verifier.equation import Hand
 
 REWARDS = {
     "correct": 5.0,
@@ -63,7 +60,7 @@ _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.
 
 
 def judge(
-    answer: str, reference: "Hand", rewards: Mapping[str, float], spans: tuple[Span, ...], checks: Mapping[str, bool]
+    answer: str, reference: Hand, rewards: Mapping[str, float], spans: tuple[Span, ...], checks: Mapping[str, bool]
 ) -> Verdict:
     """The original's verdict; spans and checks are read as everywhere."""
     formula, cards = _read(answer)
@@ -108,7 +105,7 @@ def _original_list(text: str) -> list[str]:
     return parts if len(parts) == 4 and not all_digits else []
 
 
-def _penalties(formula: str, reference: "Hand") -> tuple[list[str], str]:
+def _penalties(formula: str, reference: Hand) -> tuple[list[str], str]:
     """Every fault the original punishes, in its order, and what it says of them."""
     if len(formula) > MAX_CHARACTERS or not re.fullmatch(r"[0-9+\-*/()]+", formula):
         return ["illegal_formula"], "The formula holds characters that are not allowed."
@@ -146,7 +143,7 @@ def _num_misplaced(tokens: list[str]) -> int:
     return num_faults
 
 
-def _outcome(formula: str, reference: "Hand") -> tuple[str, str]:
+def _outcome(formula: str, reference: Hand) -> tuple[str, str]:
     """The outcome of a formula without a penalty."""
     value = _floating_point_value(formula)
     if value is not None and value == reference.target:

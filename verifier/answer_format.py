@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from verifier.protocol import Span, SpanLabel
@@ -138,8 +139,11 @@ def read_integers(text: str) -> tuple[int, ...] | None:
 
 def spans_of(fields: Mapping[str, Field], labels: Mapping[str, SpanLabel]) -> tuple[Span, ...]:
     """The spans of the fields that have a label, in the order in which they stand in the answer."""
-    found = (Span(label=labels[name], start=one.start, end=one.end) for name, one in fields.items() if name in labels)
-    return tuple(sorted(found, key=lambda span: span.start))
+    found = [Span(labels[name], one.start, one.end) for name, one in fields.items() if name in labels]
+    return tuple(sorted(found, key=_start))
+
+
+_start = attrgetter("start")
 
 
 def _num_complete(candidate: _Object) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 MAX_CHARACTERS = 256
 MAX_DIGITS = 9
 
-_TOKEN = re.compile(r"\d+|[-+*/()=]|\s+|.", re.DOTALL)
+_TOKEN = re.compile(r"\d+|\S")
 _OPERATORS = str.maketrans("×⋅·✕÷∕−–（）＋－＊／＝", "****//--()+-*/=")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 
@@ -44,7 +44,7 @@ def parse_equation(text: str) -> Equation:
     """Read and compute the formula; raises IllegalFormula with what is wrong about it."""
     if len(text) > MAX_CHARACTERS:
         raise IllegalFormula(f"has {len(text)} characters, more than {MAX_CHARACTERS}")
-    tokens = [token for token in _TOKEN.findall(text.translate(_OPERATORS)) if not token.isspace()]
+    tokens = _TOKEN.findall(text.translate(_OPERATORS))
     if not tokens:
         raise IllegalFormula("is empty")
     if "=" not in tokens:

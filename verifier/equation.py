@@ -16,13 +16,12 @@ only environments that reproduce it ask that question. Preset `paper` is `verifi
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from verifier import _paper_equation as paper
 from verifier.answer_format import Field, read_fields, read_integers, read_items, spans_of
 from verifier.arithmetic import Equation, IllegalFormula, parse_equation
+from verifier.hand import Hand
 from verifier.protocol import SpanLabel, Verdict
 from verifier.rewards import VerifierConfig, reward_table
 
@@ -44,30 +43,6 @@ _LABELS: dict[str, SpanLabel] = {
 }
 _FIELDS = tuple(_LABELS)
 _RANK_NAMES = {"ACE": "A", "JACK": "J", "QUEEN": "Q", "KING": "K", "T": "10"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hand:
-    """What an answer is held against.
-
-    Seven, five, king, four under the rule that a king counts 10:
-    `Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 10, 4), target=24)`
-    """
-
-    labels: tuple[str, ...]
-    """The cards as they are shown."""
-    numbers: tuple[int, ...]
-    """What each card counts under the rule in force."""
-    target: int
-    """The value to make."""
-    training_numbers: tuple[int, ...] | None = None
-    """What each card counted in training, where the rule in force is another."""
-    cards_are_shown: bool = False
-    """Whether the hand is a picture, so that reading the cards is part of the answer."""
-    asks: Literal["solution", "cards"] = "solution"
-    """Whether a formula is asked for, or only what the cards are."""
-    scored: bool = True
-    """False for the original's last question, whose answer is not read."""
 
 
 class EquationVerifier:
@@ -134,9 +109,9 @@ def _read_equation(fields: dict[str, Field]) -> Equation | IllegalFormula | None
 
 def _number_fault(used: tuple[int, ...], given: tuple[int, ...]) -> str:
     """What is wrong with the numbers used; empty where nothing is."""
-    used_count, given_count = Counter(used), Counter(given)
-    if used_count == given_count:
+    if sorted(used) == sorted(given):
         return ""
+    used_count, given_count = Counter(used), Counter(given)
     foreign = sorted(number for number in used_count if number not in given_count)
     excess = sorted(number for number in used_count if used_count[number] > given_count[number] > 0)
     unused = sorted((given_count - used_count).elements())

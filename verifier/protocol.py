@@ -8,15 +8,14 @@ metrics, rewards, feedback and token weights need later is in the verdict, so th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 SpanLabel = Literal["recognition", "reasoning", "action"]
 
 ReferenceT = TypeVar("ReferenceT", contravariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """Characters `start` to `end` (exclusive) of an answer that play one part in it.
 
     In `{"cards": ["A", "3"], "formula": "1+3"}` the list of cards is `recognition`, the formula `action`;

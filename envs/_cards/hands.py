@@ -11,7 +11,7 @@ import json
 from random import Random
 
 from verifier.arithmetic import parse_equation
-from verifier.equation import Hand
+from verifier.hand import Hand
 from verifier.solver import Tree, is_solvable, solutions, some_solutions, write_formula
 
 

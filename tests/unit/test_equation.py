@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.oracle import expected_outcome, random_formula
-from verifier.equation import REWARDS, EquationVerifier, Hand
+from verifier.equation import REWARDS, EquationVerifier
+from verifier.hand import Hand
 from verifier.protocol import Verdict
 from verifier.rewards import VerifierConfig
 from verifier.solver import solutions

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from verifier._paper_equation import REWARDS
-from verifier.equation import EquationVerifier, Hand
+from verifier.equation import EquationVerifier
+from verifier.hand import Hand
 from verifier.protocol import Verdict
 from verifier.rewards import VerifierConfig
 
