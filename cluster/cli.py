@@ -4,7 +4,7 @@
     ruleshift play CONFIG --as human|expert|random   play an environment in the terminal
     ruleshift tour                               watch one episode of every environment
     ruleshift city OUT --style … --routes N      write a synthetic city for route_navigation
-    ruleshift bench verifier|envs                measure, print a table and one line of JSON
+    ruleshift bench verifier|envs|rollout|sync   measure, print a table and one line of JSON
 
 Each command is a function below: its arguments come parsed, its result is the exit status.
 """
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cluster.bench import BENCHES
+from cluster.bench import run as run_bench
 from cluster.config import describe_options, load_config
 from cluster.errors import RuleshiftError
 from envs._city.styles import STYLES
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     city.add_argument("--seed", type=int, default=0)
     city.add_argument("--no-pictures", action="store_true", help="leave the street views out, for routes in words")
     bench = _add(commands, "bench", _bench, "measure, print a table and one line of JSON")
-    bench.add_argument("what", choices=("verifier", "envs"))
+    bench.add_argument("what", choices=BENCHES)
     return parser
 
 
@@ -161,9 +163,8 @@ def _city(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from cluster import bench
-
-    return bench.run(arguments.what)
+    run_bench(arguments.what)
+    return 0
 
 
 if __name__ == "__main__":

@@ -91,7 +91,15 @@ class OpenEpisode(Protocol):
 class Env(Protocol):
     """A source of episodes, and the verifier that judges them."""
 
-    verifier: Verifier[Any]
+    @property
+    def config(self) -> EnvConfig:
+        """The options it was made with."""
+        ...
+
+    @property
+    def verifier(self) -> Verifier[Any]:
+        """Who judges the answers to its questions."""
+        ...
 
     def open(self, seed: int, split: Split) -> OpenEpisode:
         """The episode that `seed` stands for; the same one on any machine and in any process."""

@@ -97,8 +97,8 @@ def test_a_city_is_written_and_then_played(capsys: pytest.CaptureFixture[str], t
 def test_a_bench_ends_with_one_line_of_json(
     what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.bench.NUM_ROUNDS", 1)
-    monkeypatch.setattr("cluster.bench.NUM_CALLS", 20)
+    monkeypatch.setattr("cluster.bench.ground.NUM_ROUNDS", 1)
+    monkeypatch.setattr("cluster.bench.ground.NUM_CALLS", 20)
     assert main(["bench", what]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.pop("bench") == what

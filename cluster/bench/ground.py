@@ -1,4 +1,4 @@
-"""`ruleshift bench`: what the parts without a model cost. A table for people, then one line of JSON.
+"""What the parts without a model cost: verdicts, the solver, and asking.
 
 Each figure is the median over several rounds of one process on one core; the machine's noise is in it.
 """
@@ -11,9 +11,7 @@ from functools import partial
 from itertools import combinations_with_replacement, cycle, islice
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from cluster.bench import Row
 from cluster.config import load_config
 from envs.catalog import make_environment
 from envs.general_points import NAMED_RULES, RANKS
@@ -24,26 +22,13 @@ from verifier.hand import Hand
 from verifier.navigation import NavigationVerifier
 from verifier.rewards import VerifierConfig
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "envs"
+CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
 NUM_ROUNDS = 5
 NUM_CALLS = 2_000
 HOSTILE = ("{", '"', "formula:", 'formula: "', "formula: [", "a ", '{"a":', '"a" ', "'", "\\", "formula:1,", ", ")
 
-Row = tuple[str, float, str]
 
-
-def run(what: str) -> int:
-    """Measure, print the table, then the line."""
-    rows = {"verifier": _verifier_rows, "envs": _env_rows}[what]()
-    table = Table("what", "figure", "unit")
-    for name, figure, unit in rows:
-        table.add_row(name, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", unit)
-    Console().print(table)
-    print(json.dumps({"bench": what, **{f"{name} ({unit})": round(figure, 4) for name, figure, unit in rows}}))
-    return 0
-
-
-def _verifier_rows() -> list[Row]:
+def verifier_rows() -> list[Row]:
     hand = Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 10, 4), target=24)
     formulas = ("(7-5)*10+4=24", "7*5-10-4=24", "(7-5)*10+3=24", "(7-5)*(10+4=24", "10/(7-5)*4+4=24")
     answers = [
@@ -85,7 +70,7 @@ def _seconds_to_solve(hand: tuple[int, ...]) -> float:
     return _elapsed(partial(solver.solutions, hand, 24))
 
 
-def _env_rows() -> list[Row]:
+def env_rows() -> list[Row]:
     rows: list[Row] = []
     for file in sorted(CONFIGS.glob("*.yaml")):
         config = load_config([file])

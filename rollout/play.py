@@ -1,0 +1,198 @@
+"""Plays episodes: many at once, each handed out as it ends.
+
+    play_tasks(env, engine, chat, tasks, config)  ⇢  Episode, Episode, …      (an asynchronous iterator)
+
+    one episode:   question ─▶ tokens ─▶ engine ─▶ tokens ─▶ words ─▶ verdict ─▶ next question, or the end
+                   └ environment thread ┘  └ event loop ┘  └──── environment thread ────┘
+
+Environments and verifiers run in threads of their own, so that a slow one holds up its own episode and nothing else.
+What they raise is caught here and becomes the episode's end; what the engine raises is not an episode's affair and
+reaches the caller.
+"""
+
+import asyncio
+import hashlib
+import io
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL.Image import Image
+
+from envs.protocol import Env, OpenEpisode, Question, Split
+from rollout.config import RolloutConfig
+from rollout.engine import Completion, RolloutEngine, Sampling
+from rollout.episode import Episode, EpisodeEnd, Turn
+from rollout.transcript import ChatTokens, Transcript
+from verifier.protocol import Verdict
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Which episode to play: `Task(seed=7, split="train", sample=1)` is the second play of hand 7."""
+
+    seed: int
+    split: Split = "train"
+    sample: int = 0
+
+
+class _EnvironmentFailed(Exception):
+    """The environment or the verifier raised; the cause is what it raised."""
+
+
+@dataclass(slots=True)
+class _Play:
+    """An episode while it is played."""
+
+    task: Task
+    started: float = field(default_factory=time.monotonic)
+    turns: list[Turn] = field(default_factory=list)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def ended(self, env: Env, end: EpisodeEnd, error: str | None = None) -> Episode:
+        return Episode(
+            env=env.config.name,
+            seed=self.task.seed,
+            split=self.task.split,
+            sample=self.task.sample,
+            turns=tuple(self.turns),
+            pictures=self.pictures,
+            end=end,
+            error=error,
+            seconds=time.monotonic() - self.started,
+        )
+
+
+async def play_tasks(
+    env: Env, engine: RolloutEngine, chat: ChatTokens, tasks: Iterable[Task], config: RolloutConfig
+) -> AsyncIterator[Episode]:
+    """Every task once, in the order in which they end; at most `episodes_in_flight` at a time."""
+    waiting = iter(tasks)
+    threads = ThreadPoolExecutor(config.environment_threads, thread_name_prefix="environment")
+    player = _Player(env, engine, chat, config, threads)
+    playing: set[asyncio.Task[Episode]] = set()
+    try:
+        while True:
+            free = config.episodes_in_flight - len(playing)
+            playing |= {asyncio.create_task(player.play(task)) for task in islice(waiting, free)}
+            if not playing:
+                return
+            done, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
+            for finished in done:
+                yield finished.result()
+    finally:
+        for unfinished in playing:
+            unfinished.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+        # A thread that hangs in an environment cannot be stopped; it must not hold up the rest.
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Player:
+    """What all episodes of one call share."""
+
+    def __init__(
+        self, env: Env, engine: RolloutEngine, chat: ChatTokens, config: RolloutConfig, threads: Executor
+    ) -> None:
+        self._env, self._engine, self._chat, self._config, self._threads = env, engine, chat, config, threads
+
+    async def play(self, task: Task) -> Episode:
+        """One episode, whatever becomes of it."""
+        play = _Play(task)
+        try:
+            async with asyncio.timeout(self._config.episode_timeout_seconds):
+                return play.ended(self._env, await self._turns(play))
+        except TimeoutError:
+            return play.ended(self._env, EpisodeEnd.OUT_OF_TIME)
+        except _EnvironmentFailed as failure:
+            error = "".join(traceback.format_exception(failure.__cause__))
+            return play.ended(self._env, EpisodeEnd.FAILED, error)
+
+    async def _turns(self, play: _Play) -> EpisodeEnd:
+        """Turn after turn, recorded in `play`, until there is an end."""
+        episode, question = await self._aside(self._open, play.task)
+        transcript = Transcript(self._chat)
+        while True:
+            starts_new_context = question.starts_new_context or not play.turns
+            if starts_new_context:
+                transcript = Transcript(self._chat)
+            delta, digests = await self._aside(self._tokenise, transcript, question, play.pictures)
+            prompt = transcript.show(delta, question, episode)
+            room = self._config.engine.max_context_tokens - transcript.num_tokens
+            if room < self._config.max_answer_tokens:
+                return EpisodeEnd.OUT_OF_TOKENS
+            completion = await self._engine.generate(prompt, self._sampling())
+            transcript.hear(completion)
+            answer, verdict, following = await self._aside(self._judge, episode, question, completion)
+            play.turns.append(_turn(question, delta, digests, completion, answer, verdict, starts_new_context))
+            if following is None:
+                return EpisodeEnd.SOLVED if episode.solved else EpisodeEnd.OUT_OF_ATTEMPTS
+            question = following
+
+    def _sampling(self) -> Sampling:
+        return Sampling(max_tokens=self._config.max_answer_tokens, temperature=self._config.temperature)
+
+    async def _aside(self, call: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        """Run what may be slow, or raise, off the event loop."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        except Exception as error:
+            raise _EnvironmentFailed from error
+
+    def _open(self, task: Task) -> tuple[OpenEpisode, Question]:
+        episode = self._env.open(task.seed, task.split)
+        return episode, episode.first_question()
+
+    def _tokenise(
+        self, transcript: Transcript, question: Question, pictures: dict[str, bytes]
+    ) -> tuple[list[int], tuple[str, ...]]:
+        digests = tuple(_keep(image, pictures) for image in question.images)
+        return transcript.delta(question.text, len(question.images)), digests
+
+    def _judge(
+        self, episode: OpenEpisode, question: Question, completion: Completion
+    ) -> tuple[str, Verdict, Question | None]:
+        answer = self._chat.words(completion.token_ids)
+        verdict = self._env.verifier.judge(answer, question.reference)
+        return answer, verdict, episode.next_question(answer, verdict)
+
+
+def _keep(image: Image, pictures: dict[str, bytes]) -> str:
+    """The picture's digest; its bytes are kept once however often it is shown."""
+    content = io.BytesIO()
+    image.save(content, format="PNG", compress_level=1)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    pictures.setdefault(digest, content.getvalue())
+    return digest
+
+
+def _turn(
+    question: Question,
+    delta: list[int],
+    digests: tuple[str, ...],
+    completion: Completion,
+    answer: str,
+    verdict: Verdict,
+    starts_new_context: bool,
+) -> Turn:
+    return Turn(
+        shown_token_ids=np.array(delta, dtype=np.int32),
+        sampled_token_ids=np.array(completion.token_ids, dtype=np.int32),
+        sampled_logprobs=np.array(completion.logprobs, dtype=np.float32),
+        policy_versions=completion.versions,
+        finish=completion.finish,
+        starts_new_context=starts_new_context,
+        question_text=question.text,
+        images=digests,
+        answer=answer,
+        verdict=verdict,
+        step=question.step,
+        attempt=question.attempt,
+    )

@@ -1,0 +1,160 @@
+"""Words become tokens here, once, and nowhere else.
+
+    ChatTokens(tokenizer, …)                 a model's chat template, as tokens
+      .opening(text, num_images)             the first question of a context
+      .follow_up(text, num_images, …)        what stands between an answer's last token and the next answer's first
+      .words(token_ids)                      an answer as text, for the verifier and for people
+
+    Transcript                               one context: what was shown and sampled so far, token by token
+      .show(delta, …)  →  Prompt             appends the question's delta
+      .hear(completion)                      appends the answer exactly as it was sampled
+
+An answer is never tokenised: the next question's delta is cut out of the template as it stands behind a marker in the
+answer's place, so that the tokens of turn k+1 always extend those of turn k.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, GenerationConfig
+
+from envs.protocol import OpenEpisode, Question
+from rollout.engine import Completion, Prompt
+
+_MARKER = "MARKERMARKER"
+
+
+class TemplateError(ValueError):
+    """A model's chat template or tokenizer cannot carry a dialogue; the message says why and what to do."""
+
+
+class ChatTokens:
+    """A model's chat template, turned into the tokens between answers."""
+
+    def __init__(
+        self, tokenizer: Any, *, end_token_ids: Sequence[int], image_token_id: int | None = None, processor: Any = None
+    ) -> None:
+        if not getattr(tokenizer, "chat_template", None) and not getattr(processor, "chat_template", None):
+            raise TemplateError("the tokenizer has no chat_template; save one with it (tokenizer.chat_template = …)")
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.end_token_ids = frozenset(end_token_ids)
+        self.image_token_id = image_token_id
+        self._joint = self._render([self._user("first", 0), self._assistant(_MARKER), self._user("second", 0)])
+        if self._joint.count(_MARKER) != 1:
+            raise TemplateError("the chat_template does not write an assistant's message as it is; use one that does")
+
+    @classmethod
+    def load(cls, model: Path) -> "ChatTokens":
+        """The template of the model in a folder, with its processor where it has eyes."""
+        config = AutoConfig.from_pretrained(model)
+        image_token_id = getattr(config, "image_token_id", None)
+        processor = AutoProcessor.from_pretrained(model) if image_token_id is not None else None
+        tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(model)
+        return cls(
+            tokenizer,
+            end_token_ids=_end_token_ids(model, tokenizer),
+            image_token_id=image_token_id,
+            processor=processor,
+        )
+
+    @property
+    def forbidden_token_ids(self) -> tuple[int, ...]:
+        """Tokens that stand for pictures, and padding: an answer that held one could not be read back."""
+        found = set(self.tokenizer.all_special_ids) - self.end_token_ids if self.image_token_id is not None else set()
+        if self.image_token_id is not None:
+            found.add(self.image_token_id)
+        return tuple(sorted(found))
+
+    def opening(self, text: str, num_images: int) -> list[int]:
+        """The tokens of a context's first question, up to where the answer begins."""
+        return self._tokens(self._render([self._user(text, num_images)]), num_images)
+
+    def follow_up(self, text: str, num_images: int, *, after_end_token: bool) -> list[int]:
+        """The tokens between an answer and the next one; the template's end token is left out where it was sampled."""
+        dialogue = [self._user("first", 0), self._assistant(_MARKER), self._user(text, num_images)]
+        rendered = self._render(dialogue)
+        token_ids = self._tokens(rendered[rendered.index(_MARKER) + len(_MARKER) :], num_images)
+        if after_end_token and token_ids and token_ids[0] in self.end_token_ids:
+            return token_ids[1:]
+        return token_ids
+
+    def words(self, token_ids: Sequence[int]) -> str:
+        """An answer as text, without its end token."""
+        kept = [token_id for token_id in token_ids if token_id not in self.end_token_ids]
+        return self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def num_image_tokens(self, images: Sequence[Image]) -> int:
+        """How many tokens the pictures are for the model, beyond the one placeholder that the record holds for each."""
+        if not images:
+            return 0
+        sizes = [(image.height, image.width) for image in images]
+        counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+        return sum(counts) - len(images)
+
+    def _render(self, messages: list[dict[str, Any]]) -> str:
+        writer = self.processor if self.processor is not None else self.tokenizer
+        return writer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _tokens(self, rendered: str, num_images: int) -> list[int]:
+        # The template writes its own opening tokens; a second set would shift every position.
+        token_ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        if self.image_token_id is not None and token_ids.count(self.image_token_id) != num_images:
+            found = token_ids.count(self.image_token_id)
+            raise TemplateError(f"a question with {num_images} pictures holds {found} placeholders for them")
+        return token_ids
+
+    def _user(self, text: str, num_images: int) -> dict[str, Any]:
+        return {"role": "user", "content": self._content(text, num_images)}
+
+    def _assistant(self, text: str) -> dict[str, Any]:
+        return {"role": "assistant", "content": self._content(text, 0)}
+
+    def _content(self, text: str, num_images: int) -> Any:
+        """Templates of models with eyes want parts, those of others a string."""
+        if self.processor is None:
+            return text
+        return [{"type": "image"}] * num_images + [{"type": "text", "text": text}]
+
+
+class Transcript:
+    """One context of an episode, token by token."""
+
+    def __init__(self, chat: ChatTokens) -> None:
+        self._chat = chat
+        self._token_ids: list[int] = []
+        self._images: list[Image] = []
+        self._ended = False
+
+    def delta(self, text: str, num_images: int) -> list[int]:
+        """The tokens that this question would add."""
+        if not self._token_ids:
+            return self._chat.opening(text, num_images)
+        return self._chat.follow_up(text, num_images, after_end_token=self._ended)
+
+    def show(self, delta: Sequence[int], question: Question, episode: OpenEpisode) -> Prompt:
+        """Append a question; what comes back is the whole context for the engine."""
+        self._token_ids += delta
+        self._images += question.images
+        return Prompt(token_ids=list(self._token_ids), images=tuple(self._images), asked=(question, episode))
+
+    def hear(self, completion: Completion) -> None:
+        """Append an answer as it was sampled."""
+        self._token_ids += completion.token_ids
+        self._ended = completion.token_ids[-1:] != [] and completion.token_ids[-1] in self._chat.end_token_ids
+
+    @property
+    def num_tokens(self) -> int:
+        """The length of the context for the model, pictures expanded."""
+        return len(self._token_ids) + self._chat.num_image_tokens(self._images)
+
+
+def _end_token_ids(model: Path, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's and those of the generation config, where there is one."""
+    found = {tokenizer.eos_token_id}
+    if (model / "generation_config.json").is_file():
+        configured = GenerationConfig.from_pretrained(model).eos_token_id
+        found |= set(configured if isinstance(configured, list) else [configured])
+    return tuple(sorted(token_id for token_id in found if token_id is not None))

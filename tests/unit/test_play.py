@@ -1,0 +1,184 @@
+"""Episodes are played whole, each once, whatever the environment does; by script, so that every turn is known."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.config import load_config
+from envs.catalog import make_environment
+from envs.protocol import Env, OpenEpisode, Question
+from rollout.config import EngineConfig, RolloutConfig
+from rollout.engine import Completion, EngineError, Prompt, Sampling
+from rollout.episode import Episode, EpisodeEnd
+from rollout.play import Task, play_tasks
+from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert, fixed
+from tests.support.chat import chat_tokens
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
+CHAT = chat_tokens()
+PLENTY = RolloutConfig(max_answer_tokens=1000, engine=EngineConfig(max_context_tokens=100_000))
+
+
+def environment(name: str = "add_up", *overrides: str) -> Env:
+    config = load_config([CONFIGS / f"{name}.yaml"], overrides)
+    return make_environment(config.env, config.verifier)
+
+
+def play(
+    env: Env, script: Script | ScriptedEngine, tasks: Iterable[Task], config: RolloutConfig = PLENTY
+) -> list[Episode]:
+    engine = script if isinstance(script, ScriptedEngine) else ScriptedEngine(CHAT, script)
+
+    async def collect() -> list[Episode]:
+        return [episode async for episode in play_tasks(env, engine, CHAT, tasks, config)]
+
+    return asyncio.run(collect())
+
+
+def tasks(num: int) -> list[Task]:
+    return [Task(seed=seed) for seed in range(num)]
+
+
+@pytest.mark.parametrize("name", ["add_up", "general_points", "countdown", "route_navigation"])
+def test_demonstrations_solve_every_episode_once(name: str) -> None:
+    episodes = play(environment(name), expert, tasks(20))
+    assert sorted(episode.seed for episode in episodes) == list(range(20))
+    assert {episode.end for episode in episodes} == {EpisodeEnd.SOLVED}
+
+
+def test_a_suboptimal_trace_holds_its_mistakes_and_their_verdicts() -> None:
+    for episode in play(environment("general_points"), Suboptimal(2), tasks(10)):
+        assert [turn.verdict.correct for turn in episode.turns] == [False, False, True]
+        for turn, following in itertools.pairwise(episode.turns):
+            assert turn.verdict.feedback in following.question_text
+
+
+def test_turns_are_deltas_and_their_concatenation_is_the_dialogue() -> None:
+    episode = play(environment("general_points"), Suboptimal(1), tasks(1))[0]
+    token_ids = [int(token) for turn in episode.turns for token in (*turn.shown_token_ids, *turn.sampled_token_ids)]
+    text = CHAT.tokenizer.decode(token_ids)
+    for turn in episode.turns:
+        assert text.count(turn.question_text) == 1
+        assert text.count(turn.answer) == 1
+    assert [turn.attempt for turn in episode.turns] == [1, 2]
+    assert [turn.starts_new_context for turn in episode.turns] == [True, False]
+
+
+def test_a_route_opens_a_new_context_at_every_step() -> None:
+    episode = play(environment("route_navigation"), expert, tasks(1))[0]
+    assert len(episode.turns) > 3
+    assert all(turn.starts_new_context for turn in episode.turns)
+    assert [turn.step for turn in episode.turns] == list(range(1, len(episode.turns) + 1))
+
+
+def test_attempts_run_out() -> None:
+    episodes = play(environment("add_up", "env.max_attempts=3"), fixed("no idea"), tasks(4))
+    assert {(episode.end, len(episode.turns)) for episode in episodes} == {(EpisodeEnd.OUT_OF_ATTEMPTS, 3)}
+    assert all(episode.end.terminated and not episode.end.truncated for episode in episodes)
+
+
+def test_an_episode_that_does_not_fit_is_truncated_with_the_turns_it_had() -> None:
+    config = RolloutConfig(max_answer_tokens=20, engine=EngineConfig(max_context_tokens=250))
+    for episode in play(environment("add_up", "env.max_attempts=50"), fixed("no"), tasks(3), config):
+        assert episode.end is EpisodeEnd.OUT_OF_TOKENS
+        assert episode.end.truncated
+        total = sum(turn.num_tokens for turn in episode.turns)
+        assert len(episode.turns) > 1
+        assert total <= 250
+
+
+def test_an_answer_that_is_too_long_is_cut_and_judged_as_it_stands() -> None:
+    config = RolloutConfig(max_answer_tokens=5, engine=EngineConfig(max_context_tokens=10_000))
+    episode = play(environment("add_up", "env.max_attempts=1"), fixed("a long answer"), tasks(1), config)[0]
+    assert (episode.turns[0].finish, episode.turns[0].answer) == ("length", "a lon")
+
+
+class _Troubled:
+    """An environment that does what it is told to at one seed."""
+
+    def __init__(self, trouble: Callable[[], Any], where: str) -> None:
+        self._inner = environment()
+        self._trouble, self._where = trouble, where
+        self.config = self._inner.config
+
+    @property
+    def verifier(self) -> Any:
+        return self
+
+    def judge(self, answer: str, reference: Any) -> Any:
+        if self._where == "judge" and reference.value == self._value:
+            self._trouble()
+        return self._inner.verifier.judge(answer, reference)
+
+    def open(self, seed: int, split: Any) -> OpenEpisode:
+        if self._where == "open" and seed == 1:
+            self._trouble()
+        self._value = self._inner.open(1, split).first_question().reference.value
+        return self._inner.open(seed, split)
+
+
+def _raise() -> None:
+    raise ZeroDivisionError("the environment's own fault")
+
+
+@pytest.mark.parametrize("where", ["open", "judge"])
+def test_an_environment_that_raises_ends_its_own_episode_as_data(where: str) -> None:
+    episodes = {episode.seed: episode for episode in play(_Troubled(_raise, where), expert, tasks(4))}
+    assert len(episodes) == 4
+    assert episodes[1].end is EpisodeEnd.FAILED
+    assert "ZeroDivisionError: the environment's own fault" in (episodes[1].error or "")
+    assert {episodes[seed].end for seed in (0, 2, 3)} == {EpisodeEnd.SOLVED}
+
+
+def test_an_episode_that_hangs_is_out_of_time_and_holds_nothing_up() -> None:
+    config = PLENTY.model_copy(update={"episode_timeout_seconds": 0.3})
+    started = time.monotonic()
+    episodes = {
+        episode.seed: episode for episode in play(_Troubled(lambda: time.sleep(3), "open"), expert, tasks(4), config)
+    }
+    assert episodes[1].end is EpisodeEnd.OUT_OF_TIME
+    assert {episodes[seed].end for seed in (0, 2, 3)} == {EpisodeEnd.SOLVED}
+    assert time.monotonic() - started < 2.9
+
+
+class _CountingEngine(ScriptedEngine):
+    """Knows how many answers are drawn at once; fails at the n-th."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__(CHAT, expert)
+        self.now = self.most = self.num_calls = 0
+        self._fail_at = fail_at
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        self.num_calls += 1
+        if self.num_calls == self._fail_at:
+            raise EngineError("the engine is gone")
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.001)
+        self.now -= 1
+        return await super().generate(prompt, sampling)
+
+
+def test_so_many_episodes_are_in_flight_and_no_more() -> None:
+    engine = _CountingEngine()
+    episodes = play(environment(), engine, tasks(40), PLENTY.model_copy(update={"episodes_in_flight": 7}))
+    assert len(episodes) == 40
+    assert engine.most == 7
+
+
+def test_an_engine_that_fails_is_the_callers_affair() -> None:
+    with pytest.raises(EngineError, match="the engine is gone"):
+        play(environment(), _CountingEngine(fail_at=5), tasks(20))
+
+
+def test_the_environments_config_is_named_in_the_record() -> None:
+    episode = play(environment(), expert, [Task(seed=3, split="test", sample=2)])[0]
+    assert (episode.env, episode.seed, episode.split, episode.sample) == ("add_up", 3, "test", 2)
+    question: Question = environment().open(3, "test").first_question()
+    assert episode.turns[0].question_text == question.text
