@@ -1,9 +1,10 @@
 """The command line.
 
     ruleshift envs [NAME]                        what can be asked, and with which options
-    ruleshift play CONFIG --as human|expert|random   play an environment in the terminal
+    ruleshift play CONFIG --as human|expert|random|MODEL_DIR   play an environment in the terminal
     ruleshift tour                               watch one episode of every environment
     ruleshift city OUT --style … --routes N      write a synthetic city for route_navigation
+    ruleshift doctor                             prove that this machine can roll out and adopt weights
     ruleshift bench verifier|envs|rollout|sync   measure, print a table and one line of JSON
 
 Each command is a function below: its arguments come parsed, its result is the exit status.
@@ -12,15 +13,17 @@ Each command is a function below: its arguments come parsed, its result is the e
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from cluster.bench import BENCHES
 from cluster.bench import run as run_bench
-from cluster.config import describe_options, load_config
+from cluster.config import Config, describe_options, load_config
+from cluster.doctor import examine
 from cluster.errors import RuleshiftError
 from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
-from envs.protocol import SPLITS, EnvError
+from envs.protocol import SPLITS, Env, EnvError
 from rollout.console import ExpertPlayer, HumanPlayer, Outcome, Player, RandomPlayer, picture_saver, play
 from verifier.rewards import UnknownOutcome
 
@@ -61,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     envs.add_argument("name", nargs="?", help="an environment, to list its options")
     player = _add(commands, "play", _play, "play an environment in the terminal")
     player.add_argument("config", type=Path, help="a YAML file, as configs/envs/add_up.yaml")
-    player.add_argument("--as", dest="player", choices=("human", "expert", "random"), default="human")
+    player.add_argument(
+        "--as",
+        dest="player",
+        default="human",
+        metavar="WHO",
+        help="human, expert, random, or the folder of a model (default human)",
+    )
     player.add_argument("--seed", type=int, default=0, help="which episode (default 0)")
     player.add_argument("--split", choices=SPLITS, default="train")
     player.add_argument("--episodes", type=int, default=1, help="how many episodes, with consecutive seeds")
@@ -75,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     city.add_argument("--routes", type=int, default=20, help="how many routes (default 20)")
     city.add_argument("--seed", type=int, default=0)
     city.add_argument("--no-pictures", action="store_true", help="leave the street views out, for routes in words")
+    _add(commands, "doctor", _doctor, "prove that this machine can roll out and adopt weights")
     bench = _add(commands, "bench", _bench, "measure, print a table and one line of JSON")
     bench.add_argument("what", choices=BENCHES)
     return parser
@@ -106,24 +116,43 @@ def _envs(arguments: argparse.Namespace) -> int:
 def _play(arguments: argparse.Namespace) -> int:
     config = load_config([arguments.config], arguments.overrides)
     env = make_environment(config.env, config.verifier)
-    outcomes = []
-    for seed in range(arguments.seed, arguments.seed + arguments.episodes):
-        player = _player(arguments.player, seed)
-        saver = picture_saver(arguments.pictures, f"{config.env.name}_{arguments.split}_{seed}")
-        outcome = play(env, player, seed=seed, split=arguments.split, show=print, save_pictures=saver)
-        print(_told(outcome))
-        outcomes.append(outcome)
-        if outcome.gave_up:
-            break
+    with ExitStack() as cleaning:
+        player_for = _players(arguments.player, config, cleaning)
+        outcomes = _play_episodes(arguments, env, player_for)
     if len(outcomes) > 1:
         print(f"{sum(outcome.solved for outcome in outcomes)} of {len(outcomes)} episodes solved.")
     return 0
 
 
-def _player(kind: str, seed: int) -> Player:
-    if kind == "human":
-        return HumanPlayer(input, print)
-    return ExpertPlayer() if kind == "expert" else RandomPlayer(seed)
+def _play_episodes(arguments: argparse.Namespace, env: Env, player_for: Callable[[int], Player]) -> list[Outcome]:
+    outcomes = []
+    for seed in range(arguments.seed, arguments.seed + arguments.episodes):
+        player = player_for(seed)
+        saver = picture_saver(arguments.pictures, f"{env.config.name}_{arguments.split}_{seed}")
+        outcome = play(env, player, seed=seed, split=arguments.split, show=print, save_pictures=saver)
+        print(_told(outcome))
+        outcomes.append(outcome)
+        if outcome.gave_up:
+            break
+    return outcomes
+
+
+def _players(who: str, config: Config, cleaning: ExitStack) -> Callable[[int], Player]:
+    """Seed → player; a model is loaded once, and closed by `cleaning`."""
+    if who == "human":
+        return lambda seed: HumanPlayer(input, print)
+    if who == "expert":
+        return lambda seed: ExpertPlayer()
+    if who == "random":
+        return RandomPlayer
+    if not (Path(who) / "config.json").is_file():
+        raise RuleshiftError(
+            f"--as {who}: neither human, expert or random, nor a folder with a model's config.json and weights"
+        )
+    from rollout.model_player import ModelPlayer  # with vLLM, which takes seconds to import
+
+    model = cleaning.enter_context(ModelPlayer(Path(who), config.rollout))
+    return lambda seed: model
 
 
 def _told(outcome: Outcome) -> str:
@@ -160,6 +189,10 @@ def _city(arguments: argparse.Namespace) -> int:
         raise RuleshiftError(error) from None
     print(f"{arguments.out}: {built}")
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    return examine(print)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from yaml import YAMLError
 from cluster.errors import ConfigError
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
 from envs.protocol import EnvConfig
+from rollout.config import RolloutConfig
 from verifier.rewards import VerifierConfig
 
 Location = tuple[str | int, ...]
@@ -35,6 +36,8 @@ class Config(BaseModel):
     """What is asked: the options of the environment that `env.name` names."""
     verifier: VerifierConfig = VerifierConfig()
     """How answers are scored."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How episodes are played."""
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
@@ -48,7 +51,7 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
         env_model = find_environment(str(name)).Config
     except UnknownEnvironment as error:
         raise ConfigError(f"env.name={name}: {error}") from None
-    sections = {"env": env_model, "verifier": VerifierConfig}
+    sections = {"env": env_model, "verifier": VerifierConfig, "rollout": RolloutConfig}
     faults = [
         f"{key}: no such section; {_hint(key, sections, 'the sections are')}" for key in merged if key not in sections
     ]

@@ -70,7 +70,8 @@ class Turn:
     sampled_token_ids: TokenIds
     """The answer as it was sampled, with the end token where one was sampled."""
     sampled_logprobs: npt.NDArray[np.float32]
-    """The log-probability of each sampled token in the distribution that it was drawn from."""
+    """The log-probability of each sampled token in the distribution that it was drawn from: after the temperature, and
+    without the tokens that may never be drawn (`ChatTokens.forbidden_token_ids`)."""
     policy_versions: tuple[VersionSpan, ...]
     """Which version of the policy sampled which tokens, without gaps."""
     finish: Finish

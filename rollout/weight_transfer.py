@@ -3,23 +3,18 @@
     register                    the plug-in entry point, by which every vLLM process knows the backend `shared_memory`
     SharedMemoryReceiver        in the engine's worker: maps a file of tensors and loads them
     SharedMemorySender          in the learner: writes each bucket of tensors to memory once and announces it
-    HuggingFaceSource           a module's weights under the names of its checkpoint
     make_sender → WeightSender  one way to send, whichever backend: `send(version) -> SyncReport`
+
+Where the weights come from: rollout/weight_source.py. The files: rollout/weight_files.py.
 """
 
-import mmap
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-from transformers import PreTrainedModel
 from vllm.distributed.weight_transfer.base import (
-    ParamMeta,
     TrainerInitInfo,
     TrainerWeightTransferEngine,
     VLLMWeightSyncClient,
@@ -31,9 +26,10 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 
+from rollout.weight_files import buckets, read_file, write_file
+
 BACKEND = "shared_memory"
 DEFAULT_BUCKET_BYTES = 512 * 2**20
-ALIGNMENT = 64
 
 
 @dataclass
@@ -71,9 +67,7 @@ class SharedMemoryReceiver(WeightTransferEngine[SharedMemoryInitInfo, SharedMemo
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         if self._unfinished:
-            # An update broke off. What its half-loaded layers hold would be counted as part of this one, which
-            # would then be processed before its last tensors are in.
-            self._finalize()
+            self._forget_half_loaded_layers()
         self._unfinished = True
         initialize_layerwise_reload(self.model)
 
@@ -84,17 +78,19 @@ class SharedMemoryReceiver(WeightTransferEngine[SharedMemoryInitInfo, SharedMemo
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
-        """Load one bucket. A layer keeps views of it until all of its tensors are in, and they keep the mapping."""
-        with open(update_info.path, "rb") as file:
-            # A private mapping: torch wants memory that it may write to, and nobody else sees it if it does.
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        flat = torch.frombuffer(memory, dtype=torch.uint8)
-        views = []
-        for name, dtype_name, shape, start in update_info.tensors:
-            dtype = getattr(torch, dtype_name)
-            num_bytes = torch.Size(shape).numel() * dtype.itemsize
-            views.append((name, flat[start : start + num_bytes].view(dtype).view(shape)))
-        self.model.load_weights(views)  # pyright: ignore[reportCallIssue]
+        """Load one bucket. A layer keeps its views until all of its tensors are in."""
+        last = ""
+
+        def views() -> Iterator[tuple[str, torch.Tensor]]:
+            nonlocal last
+            for named in read_file(update_info.path, update_info.tensors):
+                last = named[0]
+                yield named
+
+        try:
+            self.model.load_weights(views())  # pyright: ignore[reportCallIssue]
+        except Exception as error:
+            raise ValueError(f"{type(self.model).__name__} did not take {last}: {error!r}") from error
 
     def finish_weight_update(self) -> None:
         """Process what was loaded."""
@@ -102,6 +98,19 @@ class SharedMemoryReceiver(WeightTransferEngine[SharedMemoryInitInfo, SharedMemo
         self._unfinished = False
         if self._refresh_output_layer:
             self._process_tied_output_layers()
+
+    def _forget_half_loaded_layers(self) -> None:
+        """Undo an update that broke off: what its layers hold would count as part of the next one.
+
+        They would then be processed before their last tensors are in, and nothing would say so.
+        """
+        from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+
+        for layer in self.model.modules():
+            loading = get_layerwise_info(layer)
+            loading.loaded_weights.clear()
+            loading.load_numel = 0
+        self._finalize()
 
     def _finalize(self) -> None:
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
@@ -168,52 +177,13 @@ class SharedMemorySender(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo
                 pass  # each step gathers one parameter from all ranks
             return
         self.client.start_weight_update()
-        for bucket in _buckets(self.source, self.bucket_bytes):
-            path, tensors = _write(bucket)
+        for bucket in buckets(self.source, self.bucket_bytes):
+            path, tensors = write_file(bucket)
             try:
                 self.client.update_weights({"path": str(path), "tensors": tensors})
             finally:
                 path.unlink()
         self.client.finish_weight_update()
-
-
-def _buckets(source: WeightSource, bucket_bytes: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    """The source's tensors in groups of at most so many bytes; a larger tensor is a group of its own."""
-    bucket: list[tuple[str, torch.Tensor]] = []
-    num_bytes = 0
-    for name, tensor in source:
-        if bucket and num_bytes + tensor.nbytes > bucket_bytes:
-            yield bucket
-            bucket, num_bytes = [], 0
-        bucket.append((name, tensor))
-        num_bytes += tensor.nbytes
-    if bucket:
-        yield bucket
-
-
-def _write(bucket: list[tuple[str, torch.Tensor]]) -> tuple[Path, list[list[Any]]]:
-    """Put the tensors into a file in memory: its path, and each one's name, dtype, shape and first byte."""
-    tensors: list[list[Any]] = []
-    end = 0
-    for name, tensor in bucket:
-        start = -(-end // ALIGNMENT) * ALIGNMENT
-        tensors.append([name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), start])
-        end = start + tensor.nbytes
-    folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    descriptor, path = tempfile.mkstemp(prefix="ruleshift-weights-", dir=folder)
-    try:
-        os.posix_fallocate(descriptor, 0, end)  # a full /dev/shm raises here; written through a mapping it would kill
-        with mmap.mmap(descriptor, end) as memory:
-            flat = torch.frombuffer(memory, dtype=torch.uint8)
-            for (_, tensor), (_, _, _, start) in zip(bucket, tensors, strict=True):
-                flat[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
-            del flat
-    except BaseException:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(descriptor)
-    return Path(path), tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

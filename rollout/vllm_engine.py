@@ -1,0 +1,270 @@
+"""The rollout engine that really samples: vLLM, on CPUs and GPUs alike; only the arguments differ.
+
+    start                                       load a model
+    generate, score                             what RolloutEngine asks for
+    init_weight_transfer, start_weight_update,  vLLM's weight transfer, with the resets that it leaves out;
+    update_weights, finish_weight_update        rollout/weight_transfer.py has the other end
+    verify                                      READY again only when the probe passes (rollout/probe.py)
+
+An update keeps running answers: they freeze, their keys and values are thrown away, and they go on under the new
+weights. Nothing that unverified weights drew leaves `generate`.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from vllm import SamplingParams
+from vllm.config import WeightTransferConfig
+from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import TokensPrompt, tokens_input
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from rollout.config import EngineConfig
+from rollout.engine import Completion, EngineError, EngineState, PolicyMismatch, Prompt, Sampling
+from rollout.episode import VersionSpan
+from rollout.probe import ProbeExpectation, largest_gap
+
+FIRST_VERSION = 0
+
+
+class VllmEngine:
+    """A model in vLLM's own processes. Use it from one event loop."""
+
+    def __init__(self, llm: AsyncLLM, model: Path, forbidden_token_ids: Sequence[int]) -> None:
+        """Use `start`."""
+        self._llm = llm
+        self._model = model
+        self._processes = list(llm.engine_core.resources.engine_manager.processes)  # pyright: ignore
+        self._version = FIRST_VERSION
+        # An entry for each token and request is cheaper than a mask over the vocabulary, and nothing costs nothing.
+        self._logit_bias = dict.fromkeys(forbidden_token_ids, float("-inf")) or None
+        self._request_numbers = itertools.count()
+        self._running: set[str] = set()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._trouble: EngineError | None = None
+        self._update_is_open = False
+
+    @classmethod
+    async def start(cls, model: Path, config: EngineConfig, *, forbidden_token_ids: Sequence[int] = ()) -> Self:
+        """Load the model of a folder; it is version 0.
+
+        `forbidden_token_ids` are never drawn: those that stand for pictures, the padding. Log-probabilities are then
+        of the distribution without them, so the learner has to leave them out as well.
+        """
+        with _environment(config):
+            logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+            llm = AsyncLLM.from_engine_args(_engine_args(model, config))
+        engine = cls(llm, model, forbidden_token_ids)
+        with engine._named_errors("starting"):
+            await engine._llm.update_weight_version(str(FIRST_VERSION))
+        return engine
+
+    @property
+    def state(self) -> EngineState:
+        """READY from the start, STALE from `start_weight_update` until `verify` passes."""
+        return EngineState.READY if self._settled.is_set() and self._trouble is None else EngineState.STALE
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Draw one answer; cancelling the task frees its place."""
+        params = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
+            logit_bias=self._logit_bias,
+            logprobs=0,  # of the drawn token alone
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        await self._until_settled()
+        output = await self._run(await self._render(prompt), params)
+        await self._until_settled()  # an update may have begun: its weights drew the rest, and may be wrong
+        drawn = output.outputs[0]
+        if drawn.finish_reason not in ("stop", "length"):
+            # Only `verify` drops answers; should right weights have come since, this one still began under wrong ones.
+            raise PolicyMismatch(f"an answer of {self._model} was dropped: it was drawn by weights that did not match")
+        return Completion(
+            token_ids=list(drawn.token_ids),
+            logprobs=drawn.logprobs.logprobs,  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+            finish="stop" if drawn.finish_reason == "stop" else "length",
+            versions=tuple(
+                VersionSpan(int(span.version), span.start, span.end) for span in drawn.weight_versions or ()
+            ),
+        )
+
+    async def score(self, prompts: Sequence[Prompt]) -> list[list[float]]:
+        """The log-probability of every token but the first, without temperature and with nothing forbidden."""
+        return list(await asyncio.gather(*map(self._score, prompts)))
+
+    async def _score(self, prompt: Prompt) -> list[float]:
+        # vLLM does not use the prefix cache for such a request, so all of it is computed by the present weights.
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            prompt_logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        rendered = await self._render(prompt)
+        output = await self._run(rendered, params)
+        positions = [place for places in rendered.get("mm_placeholders", {}).values() for place in places]
+        expanded = {position for place in positions for position in range(place.offset, place.offset + place.length)}
+        logprobs = output.prompt_logprobs.logprobs  # pyright: ignore
+        return [logprob for position, logprob in enumerate(logprobs, start=1) if position not in expanded]
+
+    async def _render(self, prompt: Prompt) -> Any:
+        """vLLM's form of a prompt; pictures are resized and their placeholders expanded here."""
+        if not prompt.images:
+            return tokens_input(prompt.token_ids)
+        data = TokensPrompt(prompt_token_ids=prompt.token_ids, multi_modal_data={"image": list(prompt.images)})
+        [rendered] = await self._llm.renderer.render_cmpl_async([data])
+        return rendered
+
+    async def _run(self, rendered: Any, params: SamplingParams) -> RequestOutput:
+        """The only output of one request."""
+        request_id = str(next(self._request_numbers))
+        self._running.add(request_id)
+        try:
+            with self._named_errors("it had requests"):
+                return [output async for output in self._llm.generate(rendered, params, request_id)][-1]
+        finally:
+            self._running.discard(request_id)
+
+    async def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
+        """Connect the sender of new weights."""
+        with self._named_errors("a sender of weights connected"):
+            await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info))
+
+    async def start_weight_update(self) -> None:
+        """Freeze what runs and make ready for weights. Starting again after an update that broke off is right."""
+        self._settled.clear()
+        self._trouble = None
+        with self._named_errors("an update started"):
+            await self._llm.pause_generation(mode="keep", clear_cache=False)
+            if self._update_is_open:
+                await self._llm.finish_weight_update()
+            await self._llm.start_weight_update()
+        self._update_is_open = True
+
+    async def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Take some of the weights."""
+        self._update_is_open = False  # should it fail, vLLM has closed the update itself
+        with self._named_errors("weights arrived"):
+            await self._llm.update_weights(WeightTransferUpdateRequest(update_info))
+        self._update_is_open = True
+
+    async def finish_weight_update(self, version: int) -> None:
+        """All weights have arrived: drop whatever the old ones made, and let running answers go on."""
+        with self._named_errors("an update finished"):
+            await self._llm.finish_weight_update(weight_version=str(version))
+            self._update_is_open = False
+            await self._llm.reset_prefix_cache(reset_running_requests=True)
+            await self._llm.reset_encoder_cache()
+            await self._llm.resume_generation()
+        self._version = version
+
+    async def verify(self, expected: ProbeExpectation) -> float:
+        """Open the engine if its log-probabilities are the expected ones: the largest gap, or PolicyMismatch."""
+        gap = largest_gap(await self.score(expected.prompts), expected.logprobs)
+        if gap <= expected.tolerance and self._version == expected.version:
+            self._trouble = None
+            self._settled.set()
+            return gap
+        self._trouble = PolicyMismatch(
+            f"the engine of {self._model} holds version {self._version} and its log-probabilities are {gap:.3g} nats "
+            f"off version {expected.version}; up to {expected.tolerance:.3g} is tolerated. It plays nothing until "
+            "weights that match are sent."
+        )
+        self._settled.set()
+        await self._llm.abort(list(self._running))
+        raise self._trouble
+
+    async def close(self) -> None:
+        """End vLLM's processes and wait for them."""
+        self._llm.shutdown()
+
+    async def _until_settled(self) -> None:
+        """Wait while an update is under way; raise what it came to, if not to a verified policy."""
+        await self._settled.wait()
+        if self._trouble is not None:
+            raise type(self._trouble)(*self._trouble.args)
+
+    @contextmanager
+    def _named_errors(self, when: str) -> Iterator[None]:
+        try:
+            yield
+        except EngineDeadError as error:
+            codes = ", ".join(f"{process.name}: exit code {process.exitcode}" for process in self._processes)
+            self._trouble = EngineError(
+                f"the vLLM engine of {self._model} died while {when} ({codes}). What vLLM printed says why; "
+                "-9 without a word is mostly a lack of memory. Start another engine."
+            )
+            self._settled.set()
+            raise self._trouble from error
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            # So vLLM passes on what failed in its process.
+            raise EngineError(f"the vLLM engine of {self._model} failed while {when}: {error}") from error
+
+
+def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
+    """What differs between devices differs here."""
+    on_cpu = current_platform.is_cpu()
+    return AsyncEngineArgs(
+        model=str(model),
+        dtype=config.dtype,
+        seed=config.seed,
+        max_model_len=config.max_context_tokens,
+        max_num_seqs=config.max_sequences,
+        tensor_parallel_size=config.tensor_parallel_size,
+        distributed_executor_backend="uni" if config.tensor_parallel_size == 1 else "mp",
+        gpu_memory_utilization=config.gpu_memory_fraction,
+        kv_cache_memory_bytes=config.cpu_cache_gib * 2**30 if on_cpu else None,
+        enforce_eager=on_cpu,  # compiling takes longer to start, and was no faster for small models
+        logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
+        weight_transfer_config=WeightTransferConfig(backend=config.weight_transfer),
+        # This cache lives in two processes that must see the same requests; a request that is cancelled between them
+        # would leave them apart. Pictures are prepared once for each turn instead.
+        mm_processor_cache_gb=0,
+        disable_log_stats=True,
+        use_tqdm_on_load=False,
+    )
+
+
+@contextmanager
+def _environment(config: EngineConfig) -> Iterator[None]:
+    """What vLLM's processes read from the environment when they start; what is set already stays as it is."""
+    defaults = {
+        # vLLM warns of every layer that has nothing to load, at each update; whether weights are right, the probe says.
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    if current_platform.is_cpu():
+        # One core is for this process. More threads than cores that are free cost a factor of ten: they spin.
+        defaults["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) - 1))
+        # Bound threads would share the first cores with those of every other engine on the machine.
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        if config.tensor_parallel_size == 1:
+            # On CPUs it takes this to have the model in the scheduler's process: one process and ten seconds less.
+            defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,0 +1,180 @@
+"""A rollout worker: a Ray actor with one engine, which plays the tasks it is given and adopts new weights.
+
+    start_worker(name, model, config)   ─▶  RolloutWorker (actor)
+    stream(name, worker, tasks, …)      ⇢   (Played, ObjectRef[Episode]) as each episode ends, while others still play
+
+The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `WorkersClient`.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayActorError
+
+from envs.catalog import make_environment
+from envs.protocol import EnvConfig
+from rollout.config import RolloutConfig
+from rollout.engine import EngineError, EngineState
+from rollout.episode import Episode, EpisodeEnd
+from rollout.play import Task, play_tasks
+from rollout.probe import ProbeExpectation
+from rollout.transcript import ChatTokens
+from rollout.vllm_engine import VllmEngine
+from verifier.rewards import VerifierConfig
+
+
+class WorkerDied(EngineError):
+    """A rollout worker's process ended while it was needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What a driver has to know of an episode that it never looks into."""
+
+    task: Task
+    end: EpisodeEnd
+    reward: float
+    num_sampled_tokens: int
+
+    @classmethod
+    def of(cls, episode: Episode) -> Self:
+        """The summary of an episode."""
+        return cls(
+            task=Task(seed=episode.seed, split=episode.split, sample=episode.sample),
+            end=episode.end,
+            reward=episode.reward,
+            num_sampled_tokens=episode.num_sampled_tokens,
+        )
+
+
+class RolloutWorker:
+    """One engine, and the episodes that it plays. Runs as an asynchronous Ray actor."""
+
+    def __init__(self, name: str, model: str, config: RolloutConfig) -> None:
+        self._name = name
+        self._config = config
+        self._chat = ChatTokens.load(Path(model))
+        self._model = Path(model)
+        self._engine: VllmEngine | None = None
+
+    async def start(self) -> float:
+        """Load the policy; the seconds that it took."""
+        started = time.monotonic()
+        self._engine = await VllmEngine.start(
+            self._model, self._config.engine, forbidden_token_ids=self._chat.forbidden_token_ids
+        )
+        return time.monotonic() - started
+
+    @property
+    def engine(self) -> VllmEngine:
+        """The engine, once it has started."""
+        if self._engine is None:
+            raise EngineError(f"rollout worker {self._name} was asked to play before start()")
+        return self._engine
+
+    async def play(
+        self, env_config: EnvConfig, verifier_config: VerifierConfig, tasks: Sequence[Task], config: RolloutConfig
+    ) -> AsyncIterator[Episode | Played]:
+        """Each episode as it ends, and behind it what it was."""
+        env = make_environment(env_config, verifier_config)
+        async for episode in play_tasks(env, self.engine, self._chat, tasks, config):
+            yield episode
+            yield Played.of(episode)
+
+    async def process_id(self) -> int:
+        """Which process of its host this is."""
+        return os.getpid()
+
+    async def state(self) -> EngineState:
+        """Whether the engine may play."""
+        return self.engine.state
+
+    async def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
+        """First call of all updates: how weights will arrive."""
+        await self.engine.init_weight_transfer(init_info)
+
+    async def start_weight_update(self) -> None:
+        """From here on STALE."""
+        await self.engine.start_weight_update()
+
+    async def update_weights(self, update_info: dict[str, Any]) -> None:
+        """One bucket."""
+        await self.engine.update_weights(update_info)
+
+    async def finish_weight_update(self, version: int) -> None:
+        """All buckets are in; still STALE until `verify`."""
+        await self.engine.finish_weight_update(version)
+
+    async def verify(self, expected: ProbeExpectation) -> float:
+        """READY, if what the engine says of the probe is what the learner says; the largest gap."""
+        return await self.engine.verify(expected)
+
+    async def close(self) -> None:
+        """Release the engine; the actor may be killed then."""
+        if self._engine is not None:
+            await self._engine.close()
+
+
+class WorkersClient:
+    """The receiving side of a weight update, for vLLM's senders: every call goes to all workers at once."""
+
+    def __init__(self, workers: Sequence[Any]) -> None:
+        self._workers = workers
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """How weights will arrive."""
+        self._all("init_weight_transfer", init_info)
+
+    def start_weight_update(self) -> None:
+        """An update begins."""
+        self._all("start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        """One bucket."""
+        self._all("update_weights", update_info)
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """All buckets are sent."""
+        self._all("finish_weight_update", int(weight_version or 0))
+
+    def verify(self, expected: ProbeExpectation) -> float:
+        """The largest gap of all workers; raises PolicyMismatch where one is above the tolerance."""
+        return max(self._all("verify", expected))
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return ray.get([getattr(worker, method).remote(*arguments) for worker in self._workers])
+
+
+def start_worker(name: str, model: Path, config: RolloutConfig, **resources: Any) -> Any:
+    """The actor, under a name that tells a reader of the Ray dashboard what it does; call `start` on it."""
+    actor = ray.remote(RolloutWorker).options(name=name, max_concurrency=1000, **resources)
+    return actor.remote(name, str(model.resolve()), config)
+
+
+def stream(
+    name: str,
+    worker: Any,
+    env_config: EnvConfig,
+    verifier_config: VerifierConfig,
+    tasks: Sequence[Task],
+    config: RolloutConfig,
+) -> Iterator[tuple[Played, Any]]:
+    """What was played and the reference to its episode, as episodes end; the episodes themselves are not fetched."""
+    references = worker.play.options(num_returns="streaming").remote(env_config, verifier_config, tasks, config)
+    num_played = 0
+    try:
+        for reference in references:
+            # The summary comes behind its episode: where it is, the episode is whole and outlives the worker.
+            played: Any = ray.get(next(references))
+            num_played += 1
+            yield played, reference
+    except (RayActorError, StopIteration) as error:
+        raise WorkerDied(
+            f"rollout worker {name} died after {num_played} of {len(tasks)} episodes; its unfinished tasks can be "
+            f"played again by another worker. Ray says: {error}"
+        ) from error
