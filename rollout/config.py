@@ -21,7 +21,7 @@ class EngineConfig(BaseModel):
     """How many GPUs share one engine."""
     gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)
     """Share of a GPU's memory that the engine takes."""
-    cpu_cache_gib: int = Field(default=1, ge=1)
+    cpu_cache_gib: float = Field(default=1.0, gt=0)
     """Memory for keys and values where there is no GPU, in GiB."""
     weight_transfer: Literal["shared_memory", "nccl", "ipc"] = "shared_memory"
     """How new weights arrive: `shared_memory` on CPUs, `nccl` from other GPUs, `ipc` from the same GPU."""
@@ -36,7 +36,7 @@ class RolloutConfig(BaseModel):
 
     engine: EngineConfig = EngineConfig()
     """How the policy is loaded."""
-    temperature: float = Field(default=1.0, ge=0, le=10)
+    temperature: float = Field(default=1.0, ge=0, le=2)
     """Divides the logits when answers are drawn; 0 takes the likeliest token."""
     max_answer_tokens: int = Field(default=256, ge=1)
     """The most tokens of one answer."""

@@ -5,11 +5,11 @@
     (c) one by one Hugging Face `generate`, one answer at a time, as the original's code plays
     (d) batched    Hugging Face `generate`, left-padded batches
 
-All four sample the same number of tokens after the same prompts, with the same random nano model. (a) and (b) run in
-turns, so that the machine's moods meet both; (c) and (d) do a part of the work, since the whole would take minutes.
+All four sample the same number of tokens after the same prompts, with the same random nano model, one after the other:
+an idle vLLM worker polls, and would slow its neighbour. Each starts warm. (c) and (d) do a part of the work, since the
+whole would take minutes.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,8 @@ def rows() -> list[Row]:
         num_parameters = write_nano_model(model)
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
-            ours, offline, episodes_per_second, jobs = _alternate(model)
+            ours, episodes_per_second, jobs = _ours(model)
+            offline = _offline(model, jobs)
             one_by_one = _hugging_face_speed(model, jobs[:NUM_ONE_BY_ONE], batch_size=1)
             batched = _hugging_face_speed(model, jobs[:NUM_BATCHED], batch_size=BATCH_SIZE)
         finally:
@@ -67,23 +68,29 @@ def rows() -> list[Row]:
     ]
 
 
-def _alternate(model: Path) -> tuple[float, float, float, list[Job]]:
-    """(a) and (b) in turns: median tokens/s of each, (a)'s episodes/s, and one round's jobs."""
+def _ours(model: Path) -> tuple[float, float, list[Job]]:
+    """(a): median tokens/s and episodes/s, and one round's jobs."""
     worker = start_worker("rollout-0", model, CONFIG)
-    raw = ray.remote(_OfflineEngine).remote(str(model))
-    ray.get([worker.start.remote(), raw.start.remote()])
-    _play(worker, range(32))
-    ours, offline, per_second, jobs = [], [], [], []
-    for number in range(NUM_ROUNDS):
-        first = 1000 * (number + 1)
+    ray.get(worker.start.remote())
+    _play(worker, range(NUM_EPISODES))
+    speeds, per_second, jobs = [], [], []
+    for number in range(1, NUM_ROUNDS + 1):
+        first = 1000 * number
         episodes, seconds = _play(worker, range(first, first + NUM_EPISODES))
         jobs = [job for episode in episodes for job in _jobs(episode)]
-        num_tokens = sum(num for _, num in jobs)
-        ours.append(num_tokens / seconds)
+        speeds.append(sum(num for _, num in jobs) / seconds)
         per_second.append(len(episodes) / seconds)
-        offline.append(num_tokens / _get(raw.seconds.remote(jobs)))
-    ray.get([worker.close.remote(), raw.close.remote()])
-    return statistics.median(ours), statistics.median(offline), statistics.median(per_second), jobs
+    ray.get(worker.close.remote())
+    return statistics.median(speeds), statistics.median(per_second), jobs
+
+
+def _offline(model: Path, jobs: list[Job]) -> float:
+    """(b): median tokens/s over the same jobs."""
+    raw = ray.remote(_OfflineEngine).remote(str(model))
+    ray.get(raw.start.remote())
+    seconds: list[float] = [ray.get(raw.seconds.remote(jobs)) for _ in range(NUM_ROUNDS + 1)]
+    ray.get(raw.close.remote())
+    return sum(num for _, num in jobs) / statistics.median(seconds[1:])
 
 
 def _play(worker: Any, seeds: range) -> tuple[list[Episode], float]:
@@ -92,10 +99,6 @@ def _play(worker: Any, seeds: range) -> tuple[list[Episode], float]:
     played = list(stream("rollout-0", worker, ENVIRONMENT, VerifierConfig(), tasks, CONFIG))
     seconds = time.perf_counter() - started
     return ray.get([reference for _, reference in played]), seconds
-
-
-def _get(reference: Any) -> Any:
-    return ray.get(reference)
 
 
 def _jobs(episode: Episode) -> Iterator[Job]:
@@ -117,7 +120,6 @@ class _OfflineEngine:
 
     def start(self) -> None:
         """Load the model as ours is loaded."""
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(CONFIG.engine.cpu_cache_gib)
         from vllm import LLM
 
         self._engine = LLM(
@@ -125,6 +127,7 @@ class _OfflineEngine:
             dtype=CONFIG.engine.dtype,
             max_model_len=CONFIG.engine.max_context_tokens,
             max_num_seqs=CONFIG.engine.max_sequences,
+            kv_cache_memory_bytes=int(CONFIG.engine.cpu_cache_gib * 2**30),
             enforce_eager=True,
             distributed_executor_backend="uni",
         )
