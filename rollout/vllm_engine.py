@@ -234,7 +234,7 @@ def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
         distributed_executor_backend="uni" if config.tensor_parallel_size == 1 else "mp",
         gpu_memory_utilization=config.gpu_memory_fraction,
         kv_cache_memory_bytes=int(config.cpu_cache_gib * 2**30) if on_cpu else None,
-        # Only whole blocks are shared between the turns of an episode; vLLM's 128 tokens on CPUs are often a whole turn.
+        # Only whole blocks are shared between the turns of an episode; vLLM's 128 tokens on CPUs are often a turn.
         block_size=32 if on_cpu else None,
         enforce_eager=on_cpu,  # compiling takes longer to start, and was no faster for small models
         logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
