@@ -4,8 +4,9 @@
     ruleshift play CONFIG --as human|expert|random|MODEL_DIR   play an environment in the terminal
     ruleshift tour                               watch one episode of every environment
     ruleshift city OUT --style … --routes N      write a synthetic city for route_navigation
+    ruleshift data CONFIG OUT                    write demonstrations for imitation
     ruleshift doctor                             prove that this machine can roll out and adopt weights
-    ruleshift bench verifier|envs|rollout|sync   measure, print a table and one line of JSON
+    ruleshift bench verifier|envs|rollout|sync|learner   measure, print a table and one line of JSON
 
 Each command is a function below: its arguments come parsed, its result is the exit status.
 """
@@ -19,11 +20,13 @@ from pathlib import Path
 from cluster.bench import BENCHES
 from cluster.bench import run as run_bench
 from cluster.config import Config, describe_options, load_config
+from cluster.data_command import add_data_arguments, write_data
 from cluster.doctor import examine
 from cluster.errors import RuleshiftError
 from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
 from envs.protocol import SPLITS, Env, EnvError
+from learner.demonstrators import DemonstrationError
 from rollout.console import ExpertPlayer, HumanPlayer, Outcome, Player, RandomPlayer, picture_saver, play
 from verifier.rewards import UnknownOutcome
 
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parse(arguments)
     try:
         return parsed.command(parsed)
-    except (RuleshiftError, EnvError, UnknownOutcome) as error:
+    except (RuleshiftError, EnvError, UnknownOutcome, DemonstrationError) as error:
         print(f"ruleshift: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, BrokenPipeError):
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     city.add_argument("--seed", type=int, default=0)
     city.add_argument("--no-pictures", action="store_true", help="leave the street views out, for routes in words")
     _add(commands, "doctor", _doctor, "prove that this machine can roll out and adopt weights")
+    add_data_arguments(_add(commands, "data", _data, "write demonstrations for imitation, and say what is in them"))
     bench = _add(commands, "bench", _bench, "measure, print a table and one line of JSON")
     bench.add_argument("what", choices=BENCHES)
     return parser
@@ -189,6 +193,11 @@ def _city(arguments: argparse.Namespace) -> int:
         raise RuleshiftError(error) from None
     print(f"{arguments.out}: {built}")
     return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    config = load_config([arguments.config], arguments.overrides)
+    return write_data(config.env, config.verifier, config.data, arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -1,17 +1,17 @@
 """Reads a configuration: defaults < YAML files, left to right < `key=value`.
 
     load_config(["configs/envs/general_points.yaml"], ["env.target=30"])  →  Config
+    load_words(["configs/smoke.yaml", "cluster.iterations=5"])            →  the same, from what stands in a command
+    suite_environments(config)                                            →  what each evaluation suite asks
 
 OmegaConf merges and interpolates, frozen pydantic models validate. Defaults live in the models alone. Every fault of
 the configuration is reported at once, each with its key, its value, the rule and, where there is one, the fix.
 """
 
 import textwrap
-import types
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,12 +19,16 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
 from yaml import YAMLError
 
 from cluster.errors import ConfigError
+from cluster.faults import brief, hint, model_of, option_names, validation_faults
+from cluster.options import ClusterConfig, EvaluationConfig, SuiteConfig
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
 from envs.protocol import EnvConfig
+from learner.config import LearnerConfig
+from learner.demonstrations import DemonstrationConfig
 from rollout.config import RolloutConfig
 from verifier.rewards import VerifierConfig
 
-Location = tuple[str | int, ...]
+SuiteEnvironment = tuple[EnvConfig, VerifierConfig]
 
 
 class Config(BaseModel):
@@ -38,6 +42,14 @@ class Config(BaseModel):
     """How answers are scored."""
     rollout: RolloutConfig = RolloutConfig()
     """How episodes are played."""
+    learner: LearnerConfig = LearnerConfig()
+    """How the policy learns."""
+    data: DemonstrationConfig = DemonstrationConfig()
+    """What imitation learns from."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What the policy is measured on."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where and how long it all runs."""
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
@@ -51,39 +63,64 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
         env_model = find_environment(str(name)).Config
     except UnknownEnvironment as error:
         raise ConfigError(f"env.name={name}: {error}") from None
-    sections = {"env": env_model, "verifier": VerifierConfig, "rollout": RolloutConfig}
+    sections: dict[str, Any] = {key: field.annotation for key, field in Config.model_fields.items()}
+    sections["env"] = env_model
     faults = [
-        f"{key}: no such section; {_hint(key, sections, 'the sections are')}" for key in merged if key not in sections
+        f"{key}: no such section; {hint(key, sections, 'the sections are')}" for key in merged if key not in sections
     ]
-    parsed: dict[str, BaseModel] = {}
+    parsed: dict[str, Any] = {}
     for section, model in sections.items():
-        try:
-            parsed[section] = model.model_validate(merged.get(section, {}))
-        except ValidationError as error:
-            faults += [_fault(section, model, detail) for detail in error.errors()]
+        given = merged.get(section)
+        given = {} if given is None else given
+        parsed[section], found = _validated(section, model, _without_nulls(model, given) if section == "env" else given)
+        faults += found
+    if None not in (parsed["env"], parsed["verifier"], parsed["evaluation"]):
+        _, found = _suites(parsed["env"], parsed["verifier"], parsed["evaluation"])
+        faults += found
     if faults:
         raise ConfigError("\n".join(faults))
-    return Config(**parsed)  # pyright: ignore[reportArgumentType]
+    return Config(**parsed)
+
+
+def load_words(words: Sequence[str]) -> Config:
+    """The configuration of YAML files and `key=value` in any order, as they stand in a command."""
+    overrides = [word for word in words if "=" in word and not Path(word).is_file()]
+    files = [word for word in words if word not in overrides]
+    return load_config(files, overrides)
+
+
+def suite_environments(config: Config) -> dict[str, SuiteEnvironment]:
+    """What each suite asks and how it is scored, by the suite's name; raises ConfigError with every fault.
+
+    A suite's options go over those of training. Another `env.name` starts from that environment's defaults, and from
+    training's verifier without its rewards, since outcomes have other names.
+    """
+    found, faults = _suites(config.env, config.verifier, config.evaluation)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
 
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration, defaults included."""
-    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json")))
+    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json", by_alias=True)))
 
 
 def describe_options(model: type[BaseModel], prefix: str) -> str:
     """Every option with its choices, its default and what it does, those of nested sections included."""
     paragraphs = []
-    for name, option in model.model_fields.items():
-        nested = _model_of(option.annotation)
+    for name, option in option_names(model).items():
+        nested = model_of(option.annotation)
         if nested is not None and nested.__name__.endswith(("Config", "Look")):
             paragraphs.append(describe_options(nested, f"{prefix}{name}."))
             continue
-        default = "required" if option.is_required() else f"default {_brief(option.default)}"
+        default = "required" if option.is_required() else f"default {brief(option.default)}"
         choices = " | ".join(map(str, get_args(option.annotation))) if get_origin(option.annotation) is Literal else ""
         heading = f"{prefix}{name}  ({f'{choices}; ' if choices else ''}{default})"
         words = " ".join((option.description or "").split())
         paragraphs.append(f"{heading}\n{textwrap.indent(textwrap.fill(words, 90), '    ')}")
+        if get_origin(option.annotation) is dict and (inner := model_of(get_args(option.annotation)[1])):
+            paragraphs.append(describe_options(inner, f"{prefix}{name}.NAME."))
     return "\n".join(paragraphs)
 
 
@@ -108,7 +145,7 @@ def _merge(files: Sequence[str | Path], overrides: Sequence[str]) -> dict[str, A
 def _read(file: Path) -> DictConfig:
     if not file.is_file():
         near = sorted(str(other) for other in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-        raise ConfigError(f"{file}: no such file; {_hint(str(file), near, 'beside it are')}")
+        raise ConfigError(f"{file}: no such file; {hint(str(file), near, 'beside it are')}")
     try:
         content = OmegaConf.load(file)
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
@@ -120,54 +157,77 @@ def _read(file: Path) -> DictConfig:
     return content
 
 
-def _fault(section: str, model: type[BaseModel], detail: Mapping[str, Any]) -> str:
-    """One line for one fault that pydantic found."""
-    location: Location = (section, *detail["loc"])
-    key = ".".join(map(str, location))
-    kind, value = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        options = _options_at(model, detail["loc"][:-1])
-        return f"{key}={_brief(value)}: no such option; {_hint(str(location[-1]), options, 'the options are')}"
-    if kind == "missing":
-        return f"{key}: missing; this option has no default"
-    rule = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    rule = rule[:1].lower() + rule[1:] if rule.startswith("Input should") else rule
-    if kind == "literal_error":
-        choices = [choice.strip("' ") for choice in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
-        close = get_close_matches(str(value), choices, n=1)
-        rule += f"; did you mean '{close[0]}'?" if close else ""
-    shown = "" if isinstance(value, Mapping) else f"={_brief(value)}"
-    return f"{key}{shown}: {rule}"
+def _validated(key: str, model: type[BaseModel], options: Any) -> tuple[Any, list[str]]:
+    """The options as a model, or None and the faults."""
+    try:
+        return model.model_validate(options), []
+    except ValidationError as error:
+        return None, validation_faults(key, model, error)
 
 
-def _options_at(model: type[BaseModel], path: Location) -> list[str]:
-    """The option names of the model that stands at a path inside another."""
-    current: type[BaseModel] | None = model
-    for step in path:
-        field = current.model_fields.get(str(step)) if current else None
-        current = _model_of(field.annotation) if field else None
-    return list(current.model_fields) if current else []
+def _suites(
+    env: EnvConfig, verifier: VerifierConfig, evaluation: EvaluationConfig
+) -> tuple[dict[str, SuiteEnvironment], list[str]]:
+    environments, faults = {}, []
+    for name, suite in evaluation.suites.items():
+        found, of_suite = _suite(f"evaluation.suites.{name}", suite, env, verifier)
+        faults += of_suite
+        if found is not None:
+            environments[name] = found
+    return environments, faults
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation stands for, also in `Annotated[…]` and `… | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    is_wrapper = get_origin(annotation) in (Union, types.UnionType) or hasattr(annotation, "__metadata__")
-    inner = get_args(annotation) if is_wrapper else ()
-    return next((model for part in inner if (model := _model_of(part))), None)
+def _suite(
+    key: str, suite: SuiteConfig, env: EnvConfig, verifier: VerifierConfig
+) -> tuple[SuiteEnvironment | None, list[str]]:
+    name = str(suite.env.get("name", env.name))
+    try:
+        env_model = find_environment(name).Config
+    except UnknownEnvironment as error:
+        return None, [f"{key}.env.name={name}: {error}"]
+    is_other = name != env.name
+    scored = {"preset": verifier.preset} if is_other else verifier.model_dump(mode="json")
+    base = {} if is_other else env.model_dump(mode="json")
+    shown, faults = _validated(f"{key}.env", env_model, _without_nulls(env_model, overlaid(base, suite.env)))
+    scoring, of_verifier = _validated(f"{key}.verifier", VerifierConfig, overlaid(scored, suite.verifier))
+    faults += of_verifier
+    if shown is not None and suite.fixation:
+        options = overlaid(shown.model_dump(mode="json"), suite.fixation)
+        faults += _validated(f"{key}.fixation", env_model, _without_nulls(env_model, options))[1]
+    if shown is None or scoring is None or faults:
+        return None, faults
+    return (shown, scoring), []
 
 
-def _hint(written: str, names: Sequence[str] | Mapping[str, Any], preface: str) -> str:
-    close = get_close_matches(written, list(names), n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"{preface} {', '.join(names)}" if names else "there is none here"
+def overlaid(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the changes, section by section.
+
+    >>> overlaid({"city": {"style": "manhattan", "seed": 3}, "max_attempts": 2}, {"city": {"seed": 4}})
+    {'city': {'style': 'manhattan', 'seed': 4}, 'max_attempts': 2}
+    """
+    merged = dict(options)
+    for name, value in changes.items():
+        before = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            merged[name] = overlaid(before, value)
+        else:
+            merged[name] = value
+    return merged
 
 
-def _brief(value: Any) -> str:
-    text = str(value.model_dump(mode="json")) if isinstance(value, BaseModel) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _without_nulls(model: type[BaseModel], options: Any) -> Any:
+    """An environment's options, where null means the default unless the option can be null itself.
+
+    So a file's `city` gives way to `env.dataset=FOLDER env.city=null`.
+    """
+    if not isinstance(options, Mapping):
+        return options
+    fields = option_names(model)
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None or name not in fields or type(None) in get_args(fields[name].annotation)
+    }
 
 
 def _one_line(error: Exception) -> str:

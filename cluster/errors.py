@@ -1,7 +1,8 @@
 """What a user can do wrong, as errors that name the key, the value, the rule and the fix.
 
     RuleshiftError
-    └── ConfigError     the configuration cannot be read or breaks a rule; one line per fault
+    ├── ConfigError     the configuration cannot be read or breaks a rule; one line per fault
+    └── RunError        a run cannot go on; says who, in what phase, and what was last heard
 
 The command line prints these as they are and exits with status 2; any other exception is a defect of ours.
 """
@@ -13,3 +14,7 @@ class RuleshiftError(Exception):
 
 class ConfigError(RuleshiftError):
     """The configuration cannot be read, or breaks a rule."""
+
+
+class RunError(RuleshiftError):
+    """A run cannot begin or go on: who was concerned, in what phase, and what can be done."""

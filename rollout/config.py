@@ -46,3 +46,8 @@ class RolloutConfig(BaseModel):
     """Threads in which environments and verifiers run, so that neither holds the engine up."""
     episode_timeout_seconds: float = Field(default=600.0, gt=0)
     """An episode that takes longer is truncated."""
+    max_policy_lag: int = Field(default=0, ge=0, le=8)
+    """0: every episode is played by the newest policy. 1 or more: episodes are played while the learner learns, and
+    dropped when one of their tokens is more than this many versions old."""
+    max_failed_fraction: float = Field(default=0.1, ge=0, le=1)
+    """The share of an iteration's episodes that may fail by a fault of the environment before the run stops."""

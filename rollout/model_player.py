@@ -38,7 +38,7 @@ class ModelPlayer:
             self._transcript = Transcript(self._chat)
         delta = self._transcript.delta(question.text, len(question.images))
         prompt = self._transcript.show(delta, question, episode)
-        if self._transcript.num_tokens + self._config.max_answer_tokens > self._config.engine.max_context_tokens:
+        if not self._transcript.has_room(self._config):
             return None
         sampling = Sampling(max_tokens=self._config.max_answer_tokens, temperature=self._config.temperature)
         completion = self._loop.run_until_complete(self._engine.generate(prompt, sampling))

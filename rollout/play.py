@@ -2,8 +2,8 @@
 
     play_tasks(env, engine, chat, tasks, config)  ⇢  Episode, Episode, …      (an asynchronous iterator)
 
-    one episode:   question ─▶ tokens ─▶ engine ─▶ tokens ─▶ words ─▶ verdict ─▶ next question, or the end
-                   └ environment thread ┘  └ event loop ┘  └──── environment thread ────┘
+    one episode:   question ─▶ tokens ─▶ engine ─▶ tokens ─▶ words ─▶ verdict ─▶ next question ─▶ tokens, or the end
+                   └ environment thread ┘└ event loop ┘└─────────── environment thread ────────────────┘
 
 Environments and verifiers run in threads of their own, so that a slow one holds up its own episode and nothing else.
 What they raise is caught here and becomes the episode's end; what the engine raises is not an episode's affair and
@@ -26,7 +26,7 @@ from PIL.Image import Image
 
 from envs.protocol import Env, OpenEpisode, Question, Split
 from rollout.config import RolloutConfig
-from rollout.engine import Completion, RolloutEngine, Sampling
+from rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from rollout.episode import Episode, EpisodeEnd, Turn
 from rollout.transcript import ChatTokens, Transcript
 from verifier.protocol import Verdict
@@ -47,11 +47,24 @@ class _EnvironmentFailed(Exception):
     """The environment or the verifier raised; the cause is what it raised."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A question, and what the engine gets for it."""
+
+    question: Question
+    shown_token_ids: list[int]
+    images: tuple[str, ...]
+    starts_new_context: bool
+    prompt: Prompt
+    has_room: bool
+
+
 @dataclass(slots=True)
 class _Play:
     """An episode while it is played."""
 
     task: Task
+    transcript: Transcript
     started: float = field(default_factory=time.monotonic)
     turns: list[Turn] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -63,7 +76,7 @@ class _Play:
             split=self.task.split,
             sample=self.task.sample,
             turns=tuple(self.turns),
-            pictures=self.pictures,
+            pictures=dict(self.pictures),  # of an episode out of time, a thread may still be adding to them
             end=end,
             error=error,
             seconds=time.monotonic() - self.started,
@@ -102,10 +115,11 @@ class _Player:
         self, env: Env, engine: RolloutEngine, chat: ChatTokens, config: RolloutConfig, threads: Executor
     ) -> None:
         self._env, self._engine, self._chat, self._config, self._threads = env, engine, chat, config, threads
+        self._sampling = Sampling(max_tokens=config.max_answer_tokens, temperature=config.temperature)
 
     async def play(self, task: Task) -> Episode:
         """One episode, whatever becomes of it."""
-        play = _Play(task)
+        play = _Play(task, Transcript(self._chat))
         try:
             async with asyncio.timeout(self._config.episode_timeout_seconds):
                 return play.ended(self._env, await self._turns(play))
@@ -117,27 +131,13 @@ class _Player:
 
     async def _turns(self, play: _Play) -> EpisodeEnd:
         """Turn after turn, recorded in `play`, until there is an end."""
-        episode, question = await self._aside(self._open, play.task)
-        transcript = Transcript(self._chat)
-        while True:
-            starts_new_context = question.starts_new_context or not play.turns
-            if starts_new_context:
-                transcript = Transcript(self._chat)
-            delta, digests = await self._aside(self._tokenise, transcript, question, play.pictures)
-            prompt = transcript.show(delta, question, episode)
-            room = self._config.engine.max_context_tokens - transcript.num_tokens
-            if room < self._config.max_answer_tokens:
+        episode, asked = await self._aside(self._open, play)
+        while asked is not None:
+            if not asked.has_room:
                 return EpisodeEnd.OUT_OF_TOKENS
-            completion = await self._engine.generate(prompt, self._sampling())
-            transcript.hear(completion)
-            answer, verdict, following = await self._aside(self._judge, episode, question, completion)
-            play.turns.append(_turn(question, delta, digests, completion, answer, verdict, starts_new_context))
-            if following is None:
-                return EpisodeEnd.SOLVED if episode.solved else EpisodeEnd.OUT_OF_ATTEMPTS
-            question = following
-
-    def _sampling(self) -> Sampling:
-        return Sampling(max_tokens=self._config.max_answer_tokens, temperature=self._config.temperature)
+            completion = await self._engine.generate(asked.prompt, self._sampling)
+            asked = await self._aside(self._judge, play, episode, asked, completion)
+        return EpisodeEnd.SOLVED if episode.solved else EpisodeEnd.OUT_OF_ATTEMPTS
 
     async def _aside(self, call: Callable[..., ResultT], *arguments: Any) -> ResultT:
         """Run what may be slow, or raise, off the event loop."""
@@ -146,22 +146,33 @@ class _Player:
         except Exception as error:
             raise _EnvironmentFailed from error
 
-    def _open(self, task: Task) -> tuple[OpenEpisode, Question]:
-        episode = self._env.open(task.seed, task.split)
-        return episode, episode.first_question()
+    def _open(self, play: _Play) -> tuple[OpenEpisode, _Asked]:
+        episode = self._env.open(play.task.seed, play.task.split)
+        return episode, self._ask(play, episode, episode.first_question())
 
-    def _tokenise(
-        self, transcript: Transcript, question: Question, pictures: dict[str, bytes]
-    ) -> tuple[list[int], tuple[str, ...]]:
-        digests = tuple(_keep(image, pictures) for image in question.images)
-        return transcript.delta(question.text, len(question.images)), digests
+    def _ask(self, play: _Play, episode: OpenEpisode, question: Question) -> _Asked:
+        starts_new_context = question.starts_new_context or not play.turns
+        if starts_new_context:
+            play.transcript = Transcript(self._chat)
+        images = tuple(_keep(image, play.pictures) for image in question.images)
+        shown_token_ids = play.transcript.delta(question.text, len(images))
+        return _Asked(
+            question=question,
+            shown_token_ids=shown_token_ids,
+            images=images,
+            starts_new_context=starts_new_context,
+            prompt=play.transcript.show(shown_token_ids, question, episode),
+            has_room=play.transcript.has_room(self._config),
+        )
 
-    def _judge(
-        self, episode: OpenEpisode, question: Question, completion: Completion
-    ) -> tuple[str, Verdict, Question | None]:
+    def _judge(self, play: _Play, episode: OpenEpisode, asked: _Asked, completion: Completion) -> _Asked | None:
+        """Record the turn; the next question goes along, since every hop between threads costs."""
+        play.transcript.hear(completion)
         answer = self._chat.words(completion.token_ids)
-        verdict = self._env.verifier.judge(answer, question.reference)
-        return answer, verdict, episode.next_question(answer, verdict)
+        verdict = self._env.verifier.judge(answer, asked.question.reference)
+        following = episode.next_question(answer, verdict)
+        play.turns.append(_turn(asked, completion, answer, verdict))
+        return None if following is None else self._ask(play, episode, following)
 
 
 def _keep(image: Image, pictures: dict[str, bytes]) -> str:
@@ -173,26 +184,18 @@ def _keep(image: Image, pictures: dict[str, bytes]) -> str:
     return digest
 
 
-def _turn(
-    question: Question,
-    delta: list[int],
-    digests: tuple[str, ...],
-    completion: Completion,
-    answer: str,
-    verdict: Verdict,
-    starts_new_context: bool,
-) -> Turn:
+def _turn(asked: _Asked, completion: Completion, answer: str, verdict: Verdict) -> Turn:
     return Turn(
-        shown_token_ids=np.array(delta, dtype=np.int32),
+        shown_token_ids=np.array(asked.shown_token_ids, dtype=np.int32),
         sampled_token_ids=np.array(completion.token_ids, dtype=np.int32),
         sampled_logprobs=np.array(completion.logprobs, dtype=np.float32),
         policy_versions=completion.versions,
         finish=completion.finish,
-        starts_new_context=starts_new_context,
-        question_text=question.text,
-        images=digests,
+        starts_new_context=asked.starts_new_context,
+        question_text=asked.question.text,
+        images=asked.images,
         answer=answer,
         verdict=verdict,
-        step=question.step,
-        attempt=question.attempt,
+        step=asked.question.step,
+        attempt=asked.question.attempt,
     )

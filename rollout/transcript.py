@@ -8,12 +8,14 @@
     Transcript                               one context: what was shown and sampled so far, token by token
       .show(delta, …)  →  Prompt             appends the question's delta
       .hear(completion)                      appends the answer exactly as it was sampled
+      .has_room(config)                      whether another answer fits
 
 An answer is never tokenised: the next question's delta is cut out of the template as it stands behind a marker in the
 answer's place, so that the tokens of turn k+1 always extend those of turn k.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from PIL.Image import Image
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from envs.protocol import OpenEpisode, Question
+from rollout.config import RolloutConfig
 from rollout.engine import Completion, Prompt
 
 _MARKER = "MARKERMARKER"
@@ -86,6 +89,16 @@ class ChatTokens:
         kept = [token_id for token_id in token_ids if token_id not in self.end_token_ids]
         return self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
+    def character_ends(self, token_ids: Sequence[int]) -> list[int]:
+        """For each token of an answer, how many characters of `words(token_ids)` stand up to its end."""
+        whole = self.words(token_ids)
+        ends = list(accumulate(len(self.words([token_id])) for token_id in token_ids))
+        if not ends or (ends[-1] == len(whole) and "\ufffd" not in whole):
+            return ends
+        # Some tokens are no text by themselves: a part of a character, or a word whose blank shows only between others.
+        ends = [len(self.words(token_ids[:number])) for number in range(1, len(token_ids) + 1)]
+        return [min(end, len(whole)) for end in accumulate(ends, max)]
+
     def num_image_tokens(self, images: Sequence[Image]) -> int:
         """How many tokens the pictures are for the model, beyond the one placeholder that the record holds for each."""
         if not images:
@@ -149,6 +162,10 @@ class Transcript:
     def num_tokens(self) -> int:
         """The length of the context for the model, pictures expanded."""
         return len(self._token_ids) + self._chat.num_image_tokens(self._images)
+
+    def has_room(self, config: RolloutConfig) -> bool:
+        """Whether an answer of any allowed length still fits into the context."""
+        return self.num_tokens + config.max_answer_tokens <= config.engine.max_context_tokens
 
 
 def _end_token_ids(model: Path, tokenizer: Any) -> tuple[int, ...]:

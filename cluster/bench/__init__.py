@@ -14,6 +14,7 @@ BENCHES = {
     "envs": "cluster.bench.ground:env_rows",
     "rollout": "cluster.bench.rollout:rows",
     "sync": "cluster.bench.sync:rows",
+    "learner": "cluster.bench.learner:rows",
 }
 """What can be measured → who measures it; nothing is imported before it is asked for."""
 

@@ -13,6 +13,7 @@ whole would take minutes.
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,29 +31,40 @@ from rollout.play import Task
 from rollout.worker import start_worker, stream
 from verifier.rewards import VerifierConfig
 
-NUM_EPISODES = 256
-NUM_ROUNDS = 3
-NUM_ONE_BY_ONE = 12
-NUM_BATCHED = 128
-BATCH_SIZE = 64
 ENVIRONMENT = GeneralPoints(name="general_points", max_attempts=3)
-CONFIG = RolloutConfig(max_answer_tokens=40, engine=EngineConfig(max_context_tokens=512, max_sequences=NUM_EPISODES))
+CONFIG = RolloutConfig(max_answer_tokens=40, engine=EngineConfig(max_context_tokens=512, max_sequences=256))
 
 Job = tuple[list[int], int]
 """A prompt and how many tokens are drawn after it."""
 
 
-def rows() -> list[Row]:
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much work each of the four does."""
+
+    num_episodes: int = 256
+    """Of a round of (a)."""
+    num_rounds: int = 3
+    """Of (a) and (b), of which the median counts."""
+    num_one_by_one: int = 12
+    """Answers of (c)."""
+    num_batched: int = 128
+    """Answers of (d)."""
+    batch_size: int = 64
+    """Of (d)."""
+
+
+def rows(sizes: Sizes = Sizes()) -> list[Row]:
     """Play, measure, compare."""
     with TemporaryDirectory() as name:
         model = Path(name)
         num_parameters = write_nano_model(model)
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
-            ours, episodes_per_second, jobs = _ours(model)
-            offline = _offline(model, jobs)
-            one_by_one = _hugging_face_speed(model, jobs[:NUM_ONE_BY_ONE], batch_size=1)
-            batched = _hugging_face_speed(model, jobs[:NUM_BATCHED], batch_size=BATCH_SIZE)
+            ours, episodes_per_second, jobs = _ours(model, sizes)
+            offline = _offline(model, jobs, sizes.num_rounds)
+            one_by_one = _hugging_face_speed(model, jobs[: sizes.num_one_by_one], batch_size=1)
+            batched = _hugging_face_speed(model, jobs[: sizes.num_batched], batch_size=sizes.batch_size)
         finally:
             ray.shutdown()
     return [
@@ -68,15 +80,15 @@ def rows() -> list[Row]:
     ]
 
 
-def _ours(model: Path) -> tuple[float, float, list[Job]]:
+def _ours(model: Path, sizes: Sizes) -> tuple[float, float, list[Job]]:
     """(a): median tokens/s and episodes/s, and one round's jobs."""
     worker = start_worker("rollout-0", model, CONFIG)
     ray.get(worker.start.remote())
-    _play(worker, range(NUM_EPISODES))
+    _play(worker, range(sizes.num_episodes))
     speeds, per_second, jobs = [], [], []
-    for number in range(1, NUM_ROUNDS + 1):
+    for number in range(1, sizes.num_rounds + 1):
         first = 1000 * number
-        episodes, seconds = _play(worker, range(first, first + NUM_EPISODES))
+        episodes, seconds = _play(worker, range(first, first + sizes.num_episodes))
         jobs = [job for episode in episodes for job in _jobs(episode)]
         speeds.append(sum(num for _, num in jobs) / seconds)
         per_second.append(len(episodes) / seconds)
@@ -84,11 +96,11 @@ def _ours(model: Path) -> tuple[float, float, list[Job]]:
     return statistics.median(speeds), statistics.median(per_second), jobs
 
 
-def _offline(model: Path, jobs: list[Job]) -> float:
+def _offline(model: Path, jobs: list[Job], num_rounds: int) -> float:
     """(b): median tokens/s over the same jobs."""
     raw = ray.remote(_OfflineEngine).remote(str(model))
     ray.get(raw.start.remote())
-    seconds: list[float] = [ray.get(raw.seconds.remote(jobs)) for _ in range(NUM_ROUNDS + 1)]
+    seconds: list[float] = [ray.get(raw.seconds.remote(jobs)) for _ in range(num_rounds + 1)]
     ray.get(raw.close.remote())
     return sum(num for _, num in jobs) / statistics.median(seconds[1:])
 

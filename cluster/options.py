@@ -1,0 +1,123 @@
+"""The options of the cluster, data and evaluation sections."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TrackingConfig(_Options):
+    """Where metrics go besides the run's own files."""
+
+    tensorboard: bool = False
+    """Write TensorBoard events into the run's folder; needs the package `tensorboard`."""
+    wandb_project: str | None = None
+    """The Weights & Biases project to log to; needs the package `wandb`."""
+    ray_metrics: bool = True
+    """Export through Ray, so that the metrics stand in its Prometheus endpoint."""
+
+
+class ClusterConfig(_Options):
+    """Where and how long training runs, and what it keeps."""
+
+    name: str = Field(default="run", pattern=r"^[\w.-]+$")
+    """What the run is called; its folder is `<folder>/<date>_<name>`."""
+    folder: str = "runs"
+    """Where runs are kept; on several hosts, a folder that all of them see."""
+    address: str | None = None
+    """The Ray cluster to join, as in `auto` or `ray://head:10001`; without one, a job joins its cluster and anything
+    else starts a Ray of its own."""
+    dashboard: bool = True
+    """Whether a Ray that is started here serves its dashboard."""
+    placement: Literal["cpu", "one_gpu", "colocated", "split"] = "cpu"
+    """`cpu`: everything on cores. `one_gpu`, `colocated`: learner and rollouts take turns on the same GPUs. `split`:
+    each has GPUs of its own."""
+    num_nodes: int = Field(default=1, ge=1)
+    """Over how many hosts the run is spread."""
+    gpus_per_node: int = Field(default=8, ge=1)
+    """How many GPUs each host has, where any are used. What a host has is only read by `plan --elsewhere`: a run, and
+    any other plan, looks."""
+    gpu_memory_gib: float = Field(default=79.6, gt=0)
+    """The memory of each of these GPUs, as nvidia-smi tells it; a card of 80 GB has 79.6 GiB."""
+    cores_per_node: int = Field(default=2, ge=1)
+    """How many cores each host has."""
+    memory_gib_per_node: float = Field(default=16.0, gt=0)
+    """How much memory each host has."""
+    num_rollout_workers: int = Field(default=1, ge=1)
+    """How many engines play; each takes `rollout.engine.tensor_parallel_size` GPUs."""
+    iterations: int = Field(default=20, ge=1)
+    """How many updates `rl` makes, or how many optimizer steps `sft` makes."""
+    episodes_per_iteration: int = Field(default=128, ge=1)
+    """How many episodes each update of `rl` learns from, or how many demonstrations each step of `sft`."""
+    samples_per_task: int = Field(default=1, ge=1)
+    """How often each task is played; group-relative advantages need several."""
+    first_seed: int = Field(default=0, ge=0)
+    """The seed of the first training task; the others count on from it."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Iterations between evaluations; 0 for none but the first and the last."""
+    evaluate_at_ends: bool = True
+    """Whether the initial and the final policy are evaluated."""
+    checkpoint_every: int = Field(default=5, ge=1)
+    """Iterations between checkpoints; the last iteration always has one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints are kept, besides the best."""
+    export_every: int = Field(default=0, ge=0)
+    """Iterations between exports of the policy as a Hugging Face folder; 0 for the final one alone."""
+    best_metric: str | None = None
+    """The evaluated metric whose highest value marks the best checkpoint, as in `in_distribution/success`; none for
+    the first suite's success."""
+    max_worker_restarts: int = Field(default=3, ge=0)
+    """How many rollout workers may be replaced before the run stops."""
+    max_learner_restarts: int = Field(default=1, ge=0)
+    """How often all learner ranks are started anew from the newest checkpoint before the run stops."""
+    start_timeout_seconds: float = Field(default=1800.0, gt=0)
+    """How long engines and learner may take to start."""
+    step_timeout_seconds: float = Field(default=3600.0, gt=0)
+    """How long one phase of an iteration may take."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where metrics go besides the run's own files."""
+
+
+class SuiteConfig(_Options):
+    """One environment to evaluate on."""
+
+    env: dict[str, Any] = {}
+    """Options that differ from the training environment's, as in `{target: 30}`; another `name` starts from that
+    environment's defaults."""
+    verifier: dict[str, Any] = {}
+    """Verifier options that differ from training's."""
+    episodes: int | None = Field(default=None, ge=1)
+    """How many tasks; as `evaluation.episodes` where not set."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which split of the tasks."""
+    fixation: dict[str, Any] | None = None
+    """Environment options of the training rule: answers are also judged by it, so that those which are right by the
+    old rule alone are counted."""
+
+
+class EvaluationConfig(_Options):
+    """What the policy is measured on."""
+
+    suites: dict[str, SuiteConfig] = {"in_distribution": SuiteConfig()}
+    """Each environment by a name."""
+    episodes: int = Field(default=1500, ge=1)
+    """How many tasks each suite has."""
+    first_seed: int = Field(default=0, ge=0)
+    """The first task's seed; every checkpoint meets the same tasks."""
+    temperatures: tuple[float, ...] = (1.0,)
+    """At which temperatures each suite is played; 0 takes the likeliest token."""
+    samples_per_task: int = Field(default=1, ge=1)
+    """How often each task is played; several give pass@k."""
+    pass_at: tuple[int, ...] = ()
+    """For which k the chance is estimated that one of k samples is right; each at most `samples_per_task`."""
+    generalisation_loss: int = Field(default=0, ge=0)
+    """On how many held-out demonstrations the cross-entropy is measured."""
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Self:
+        if self.pass_at and max(self.pass_at) > self.samples_per_task:
+            raise ValueError(f"pass_at {max(self.pass_at)} needs samples_per_task of at least as many")
+        return self

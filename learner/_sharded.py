@@ -1,0 +1,101 @@
+"""Parameters of which each rank may have only a part, and what a checkpoint of them needs besides.
+
+    whole_shape, whole_bytes            what a parameter is when put together
+    buckets_of                          what is put together at once
+    layout_of, require_same_layout      who has what
+    random_states, set_random_states    where all random numbers of a process stand
+
+A checkpoint only fits ranks that share the same model in the same way as those that wrote it.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Item = TypeVar("Item")
+
+OPTIONS = {"num_ranks": "learner.num_ranks", "zero_stage": "learner.deepspeed.zero_stage", "dtype": "learner.dtype"}
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint is of another model, or of ranks that share it in another way."""
+
+
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """A parameter's shape, which DeepSpeed keeps beside it where the parameter itself is spread over ranks."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
+def whole_bytes(parameter: Tensor) -> int:
+    """A parameter's size when whole."""
+    return whole_shape(parameter).numel() * parameter.element_size()
+
+
+def buckets_of(items: Iterable[Item], num_bytes_of: Callable[[Item], int], bucket_bytes: int) -> Iterator[list[Item]]:
+    """Items in groups of at most so many bytes; a larger one is a group of its own."""
+    bucket: list[Item] = []
+    num_bytes = 0
+    for item in items:
+        added = num_bytes_of(item)
+        if bucket and num_bytes + added > bucket_bytes:
+            yield bucket
+            bucket, num_bytes = [], 0
+        bucket.append(item)
+        num_bytes += added
+    if bucket:
+        yield bucket
+
+
+def layout_of(module: nn.Module, *, num_ranks: int, zero_stage: int, dtype: str) -> dict[str, Any]:
+    """What two runs must have in common for one to take the other's checkpoint."""
+    parameters = {
+        name: f"{' × '.join(map(str, whole_shape(parameter)))}{'' if parameter.requires_grad else ' (frozen)'}"
+        for name, parameter in module.named_parameters()
+    }
+    return {"num_ranks": num_ranks, "zero_stage": zero_stage, "dtype": dtype, "parameters": parameters}
+
+
+def require_same_layout(folder: Path, saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """CheckpointMismatch, if the checkpoint is not for us."""
+    differences = [
+        f"{option} was {saved[key]} and is {here[key]}: set it back to {saved[key]}"
+        for key, option in OPTIONS.items()
+        if saved[key] != here[key]
+    ]
+    old, new = saved["parameters"], here["parameters"]
+    changed = [
+        f"{name} was {old.get(name, 'absent')} and is {new.get(name, 'absent')}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if changed:
+        listed = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
+        differences.append(f"{len(changed)} parameters differ ({listed}): take the model it was written with")
+    if differences:
+        raise CheckpointMismatch(f"the checkpoint {folder} does not fit this run. " + ". ".join(differences))
+
+
+def random_states() -> dict[str, Any]:
+    """Those of Python, NumPy, PyTorch and the GPU."""
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Go on from there."""
+    kind, keys, *rest = states["numpy"]
+    random.setstate(states["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,213 @@
+"""Sequences become tensors: micro-batches that hold as many sequences as fit.
+
+    ModelInput      a sequence as the model sees it, pictures expanded
+    micro_batches   ModelInputs → micro-batches under a token budget, in one of three layouts
+    MicroBatch      what goes through the model at once
+
+Legend: B rows, R tokens in a row, n sampled tokens in the micro-batch, k sequences in it.
+
+    padded   one sequence to a row, zeros behind it         positions by themselves
+    rows     several sequences to a row, zeros behind them  positions start at 0 with each sequence, and attention
+    flat     all sequences in one row                       stays inside; so a model is told by `position_ids` alone
+
+No layout changes any number, since tokens attend backwards only and never across a sequence's first token.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL.Image import Image
+
+Layout = Literal["padded", "rows", "flat"]
+
+
+class BatchError(ValueError):
+    """Sequences cannot be put through the model as configured; the message names the key and the fix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInput:
+    """A sequence as the model sees it: `ModelInput(token_ids=[5, 9, 4, 8, 2], sampled_at=[3, 4], first_sample=0)`."""
+
+    token_ids: npt.NDArray[np.int64]
+    """The record's tokens, each picture's placeholder expanded to as many as the model wants."""
+    sampled_at: npt.NDArray[np.int64]
+    """The positions of sampled tokens."""
+    first_sample: int
+    """The number of its first sampled token among all of this rank's; the others follow."""
+    images: tuple[Image, ...] = ()
+    """Its pictures, in order."""
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens go through the model."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """What goes through the model at once."""
+
+    token_ids: torch.Tensor
+    """[B, R]"""
+    position_ids: torch.Tensor | None
+    """[B, R]; None where each row is one sequence and the model counts by itself."""
+    sampled_at: torch.Tensor
+    """[n] the positions of sampled tokens in the flattened rows."""
+    samples: torch.Tensor
+    """[n] their numbers among all of this rank's sampled tokens."""
+    ends_at: torch.Tensor
+    """[k] where each sequence's last sampled token stands in the flattened rows."""
+    end_samples: torch.Tensor
+    """[k] the number of that token."""
+    pictures: Mapping[str, torch.Tensor]
+    """What the model's processor makes of the pictures, under the names by which the model takes them."""
+    num_tokens: int
+    """How many tokens are no padding."""
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """The same on another device."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for name, value in moved.items():
+            if isinstance(value, torch.Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        moved["pictures"] = {name: value.to(device, non_blocking=True) for name, value in self.pictures.items()}
+        return MicroBatch(**moved)
+
+
+def micro_batches(
+    inputs: Sequence[ModelInput],
+    *,
+    max_tokens: int,
+    layout: Layout,
+    pad_token_id: int = 0,
+    prepare_pictures: Callable[[Sequence[Image]], Mapping[str, torch.Tensor]] | None = None,
+) -> list[MicroBatch]:
+    """All sequences, each once, in micro-batches of at most `max_tokens` tokens with padding."""
+    longest = max((each.num_tokens for each in inputs), default=0)
+    if longest > max_tokens:
+        raise BatchError(
+            f"learner.micro_batch_tokens={max_tokens}: a sequence of {longest} tokens does not fit into a micro-batch; "
+            f"set it to {longest} or more, or lower rollout.engine.max_context_tokens"
+        )
+    batches = []
+    for rows in _group_rows(_rows(inputs, max_tokens, layout), max_tokens):
+        images = [image for row in rows for each in row for image in each.images]
+        if images and prepare_pictures is None:
+            raise BatchError("the sequences show pictures, but the model has no eyes: learner.model needs a processor")
+        pictures = prepare_pictures(images) if images and prepare_pictures is not None else {}
+        batches.append(_micro_batch(rows, layout, pad_token_id, pictures))
+    return batches
+
+
+def empty_micro_batch() -> MicroBatch:
+    """One that teaches nothing, for a rank that has nothing left while others go on."""
+    none = torch.zeros(0, dtype=torch.long)
+    return MicroBatch(
+        token_ids=torch.zeros(1, 2, dtype=torch.long),
+        position_ids=None,
+        sampled_at=none,
+        samples=none,
+        ends_at=none,
+        end_samples=none,
+        pictures={},
+        num_tokens=0,
+    )
+
+
+def balance(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
+    """The indices of the lengths in parts of nearly equal sums, each part in the order given."""
+    parts: list[list[int]] = [[] for _ in range(num_parts)]
+    sums = [0] * num_parts
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        smallest = min(range(num_parts), key=lambda part: (sums[part], len(parts[part]), part))
+        parts[smallest].append(index)
+        sums[smallest] += lengths[index]
+    return [sorted(part) for part in parts]
+
+
+def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list[list[ModelInput]]:
+    """Which sequences share a row; the longest first, so that rows of one micro-batch are of nearly one length."""
+    ordered = sorted(inputs, key=lambda each: -each.num_tokens)
+    if layout == "padded" or not ordered:
+        return [[each] for each in ordered]
+    capacity = max_tokens if layout == "flat" else ordered[0].num_tokens
+    rows: list[list[ModelInput]] = []
+    free: list[int] = []
+    for each in ordered:
+        fitting = next((index for index, room in enumerate(free) if room >= each.num_tokens), None)
+        if fitting is None:
+            rows.append([])
+            free.append(capacity)
+            fitting = len(rows) - 1
+        rows[fitting].append(each)
+        free[fitting] -= each.num_tokens
+    return rows
+
+
+def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int) -> list[list[list[ModelInput]]]:
+    groups: list[list[list[ModelInput]]] = []
+    longest = 0
+    for row in rows:
+        length = _length(row)
+        if not groups or max(longest, length) * (len(groups[-1]) + 1) > max_tokens:
+            groups.append([])
+            longest = 0
+        groups[-1].append(row)
+        longest = max(longest, length)
+    return groups
+
+
+def _length(row: Sequence[ModelInput]) -> int:
+    return sum(each.num_tokens for each in row)
+
+
+def _micro_batch(
+    rows: Sequence[Sequence[ModelInput]], layout: Layout, pad_token_id: int, pictures: Mapping[str, torch.Tensor]
+) -> MicroBatch:
+    width = max(_length(row) for row in rows)
+    token_ids = np.full((len(rows), width), pad_token_id, np.int64)
+    position_ids = np.zeros((len(rows), width), np.int64)
+    sampled_at, samples, ends = [], [], []
+    for number, row in enumerate(rows):
+        start = 0
+        for each in row:
+            end = start + each.num_tokens
+            token_ids[number, start:end] = each.token_ids
+            position_ids[number, start:end] = np.arange(each.num_tokens)
+            sampled_at.append(number * width + start + each.sampled_at)
+            samples.append(each.first_sample + np.arange(len(each.sampled_at)))
+            ends.append((number * width + start + each.sampled_at[-1], each.first_sample + len(each.sampled_at) - 1))
+            start = end
+        position_ids[number, start:] = np.arange(width - start)
+    ends_at, end_samples = torch.tensor(ends, dtype=torch.long).unbind(1)
+    return MicroBatch(
+        token_ids=torch.from_numpy(token_ids),
+        position_ids=None if layout == "padded" else torch.from_numpy(position_ids),
+        sampled_at=torch.from_numpy(np.concatenate(sampled_at)),
+        samples=torch.from_numpy(np.concatenate(samples)),
+        ends_at=ends_at,
+        end_samples=end_samples,
+        pictures=pictures,
+        num_tokens=sum(_length(row) for row in rows),
+    )
+
+
+def choose_layout(wanted: str, backbone: Any, *, has_flash_attention: bool) -> Layout:
+    """The layout that `learner.layout` asks for, if the model can; raises BatchError where it cannot."""
+    # Positions of several axes, as Qwen's for pictures, are counted by the model over each whole row.
+    counts_by_itself = hasattr(backbone.base_model, "get_rope_index")
+    if wanted == "auto":
+        return "flat" if has_flash_attention and not counts_by_itself else "padded"
+    if wanted != "padded" and counts_by_itself:
+        raise BatchError(
+            f"learner.layout={wanted}: {type(backbone).__name__} counts positions over whole rows, so sequences "
+            "cannot share one; use padded"
+        )
+    return wanted  # pyright: ignore[reportReturnType]

@@ -1,0 +1,217 @@
+"""The options of the learner section.
+
+learner:
+  preset: paper          # turn-level credit and one ratio for each answer; or `token`, the default
+  loss: {clip: 0.2}      # what is written beside the preset goes before it
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "token": {},
+    "paper": {
+        "epochs": 4,
+        "advantage": {"kind": "turn", "turn_gamma": 0.9, "turn_lambda": 0.95, "normalise": "mean_std"},
+        "loss": {"ratio": "answer", "reasoning_weight": 0.5, "clip": 0.1, "value_clip": 0.1, "value_coefficient": 0.5},
+        "value_head": {"hidden_sizes": (1024, 512)},
+    },
+}
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LoraConfig(_Options):
+    """Train low-rank additions to the linear layers instead of the layers themselves."""
+
+    rank: int = Field(default=0, ge=0)
+    """The rank of the additions; 0 trains the model itself."""
+    alpha: int = Field(default=32, gt=0)
+    """Scale of the additions, divided by the rank."""
+    target_modules: tuple[str, ...] = ()
+    """Names of the layers that get one; empty for all linear layers but the output layer."""
+
+
+class ValueHeadConfig(_Options):
+    """The critic: a small network on the policy's last hidden states."""
+
+    hidden_sizes: tuple[int, ...] = ()
+    """Widths of its hidden layers; empty for one linear layer."""
+    stop_gradient: bool = False
+    """Whether the value loss trains the head alone and leaves the shared model as it is."""
+
+
+class OptimizerConfig(_Options):
+    """AdamW, its learning rate over time and the limit on the gradient's norm."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """The highest learning rate."""
+    end_learning_rate: float = Field(default=0.0, ge=0)
+    """What the schedule falls to."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls from the end of the warm-up to `total_steps`."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimizer steps over which the learning rate rises linearly from zero."""
+    total_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps until the schedule has reached its end; needed unless the schedule is constant."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of the running means of the gradient and of its square."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the root of the mean square."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Pulls weights towards zero, apart from the gradient."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """A longer gradient is scaled down to this norm."""
+
+    @model_validator(mode="after")
+    def _schedule_has_an_end(self) -> Self:
+        if self.schedule != "constant" and self.total_steps is None:
+            raise ValueError(f"schedule {self.schedule} needs total_steps, the optimizer step at which it ends")
+        if self.total_steps is not None and self.warmup_steps >= self.total_steps:
+            raise ValueError(f"warmup_steps={self.warmup_steps} leaves nothing of total_steps={self.total_steps}")
+        return self
+
+
+class AdvantageConfig(_Options):
+    """How much better than expected each sampled token was."""
+
+    kind: Literal["token", "turn", "bi_level", "grpo", "dr_grpo", "rloo", "reinforce"] = "bi_level"
+    """`token`: generalised advantage estimation over sampled tokens. `turn`: over whole answers, as the paper does.
+    `bi_level`: over answers, then over the tokens of each answer. `grpo`, `dr_grpo`, `rloo`: against the other
+    samples of the same task, without a critic. `reinforce`: discounted return against the batch's mean."""
+    gamma: float = Field(default=1.0, ge=0, le=1)
+    """Discount from one sampled token to the next."""
+    lambda_: float = Field(default=0.95, ge=0, le=1, alias="lambda")
+    """Weight of later tokens' surprises."""
+    turn_gamma: float = Field(default=0.9, ge=0, le=1)
+    """Discount from one answer to the next."""
+    turn_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Weight of later answers' surprises."""
+    normalise: Literal["none", "std", "mean_std"] = "std"
+    """Over all sampled tokens of an update: divide by the standard deviation, and with `mean_std` also centre."""
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether a critic is trained."""
+        return self.kind in ("token", "turn", "bi_level")
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether several samples of each task are needed."""
+        return self.kind in ("grpo", "dr_grpo", "rloo")
+
+
+class LossConfig(_Options):
+    """The policy's and the critic's loss."""
+
+    ratio: Literal["token", "answer"] = "token"
+    """Whether new and old policy are compared token by token or by the summed log-probability of the answer."""
+    reasoning_weight: float = Field(default=1.0, ge=0)
+    """With `ratio: answer`, the weight in the sum of what stands before the answer's action; the action's is 1."""
+    clip: float = Field(default=0.2, gt=0)
+    """How far below 1 the ratio may fall before it earns nothing more."""
+    clip_high: float | None = Field(default=None, gt=0)
+    """How far above 1 it may rise; as `clip` if not set."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Bounds the loss of a bad token whose ratio has grown beyond this."""
+    value_clip: float | None = Field(default=None, gt=0)
+    """How far the critic may move from its old estimate before it earns nothing more."""
+    value_coefficient: float = Field(default=0.5, ge=0)
+    """Weight of the value loss, which is half the squared error."""
+    entropy_coefficient: float = Field(default=0.0, ge=0)
+    """Weight of the bonus for the entropy of the distribution that is sampled from."""
+    kl_coefficient: float = Field(default=0.0, ge=0)
+    """Weight of the divergence from the reference policy, which is the initial one."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How the divergence is estimated at the sampled tokens. As a loss, k1 has no gradient on average; it is for
+    comparison."""
+    importance_cap: float | None = Field(default=2.0, gt=0)
+    """Weighs each token by old policy ÷ sampling policy, at most this; not at all if not set."""
+
+
+class SftConfig(_Options):
+    """The loss on demonstrations."""
+
+    span_weights: dict[Literal["recognition", "reasoning", "action", "format"], float] = {}
+    """Weight of a token by the part of the answer that it belongs to; 1 where not named."""
+    equal_span_mass: bool = False
+    """Whether every part of an answer weighs the same, however many tokens it has."""
+    kl_coefficient: float = Field(default=0.0, ge=0)
+    """Weight of the divergence of the trained model from the initial one, over all tokens that could have followed."""
+
+
+class DeepSpeedConfig(_Options):
+    """How the learner's ranks share a model."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What is spread over the ranks: nothing, the optimizer's state, gradients too, weights too."""
+    offload_optimizer: bool = False
+    """Whether the optimizer's state lives in host memory."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed twice instead of kept."""
+
+
+class LearnerConfig(_Options):
+    """How a policy learns from episodes."""
+
+    preset: Literal["token", "paper"] = "token"
+    """Which defaults apply: `paper` has one advantage and one ratio for each answer, four epochs and a clip of 0.1."""
+    model: str | None = None
+    """Folder of the initial policy, as `save_pretrained` writes it, with its tokenizer."""
+    num_ranks: int = Field(default=1, ge=1)
+    """How many processes learn together, each with a device of its own where there are GPUs."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The precision of the model; CPUs want float32, GPUs bfloat16."""
+    freeze: tuple[Literal["vision_tower", "projector", "language_model"], ...] = ()
+    """Parts of the model that stay as they are."""
+    lora: LoraConfig = LoraConfig()
+    """Low-rank training."""
+    value_head: ValueHeadConfig = ValueHeadConfig()
+    """The critic."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Steps and their size."""
+    advantage: AdvantageConfig = AdvantageConfig()
+    """Credit."""
+    loss: LossConfig = LossConfig()
+    """Reinforcement."""
+    sft: SftConfig = SftConfig()
+    """Imitation."""
+    rl_weight: float = Field(default=1.0, ge=0)
+    """Weight of the loss on played episodes, where there are any."""
+    sft_weight: float = Field(default=1.0, ge=0)
+    """Weight of the loss on demonstrations, where there are any."""
+    epochs: int = Field(default=1, ge=1)
+    """How often an update goes through its episodes."""
+    minibatches: int = Field(default=2, ge=1)
+    """Into how many optimizer steps an epoch is cut."""
+    old_logprobs: Literal["learner", "rollout"] = "learner"
+    """What the ratio compares with: the learner's own log-probabilities before the update, or those recorded while
+    sampling, which saves a forward pass where no critic needs one."""
+    micro_batch_tokens: int = Field(default=8192, ge=16)
+    """The most tokens, padding included, that go through the model at once on one rank."""
+    layout: Literal["auto", "padded", "rows", "flat"] = "auto"
+    """How sequences share a micro-batch: one to a row; several to a row; all in one row, which wants attention for
+    variable lengths. `auto`: flat where flash-attention is installed and the model can, else padded."""
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    """Sharing the model between ranks."""
+    seed: int = 0
+    """Of the order of episodes and of the value head's first weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return _beside(PRESETS.get(str(given.get("preset", "token")), {}), given)
+
+
+def _beside(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The given options, and the preset's where nothing was given."""
+    merged = {**preset, **given}
+    for name, options in preset.items():
+        if isinstance(options, dict) and isinstance(given.get(name), dict):
+            merged[name] = {**options, **given[name]}
+    return merged

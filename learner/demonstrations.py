@@ -1,0 +1,295 @@
+"""Demonstrations: episodes in words, for imitation.
+
+    make_demonstrations(env, config)   →  Demonstration, Demonstration, …    played in words, by a demonstrator
+    to_episode(demonstration, chat)    →  Episode                            in the tokens of any rollout
+
+An answer is imitated or only shown. A slip that stands in a dialogue with its verdict is shown: its tokens are part of
+what the next answer is given. Files are written and read in `learner.demonstration_files`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from envs.protocol import Env, Question, Split
+from learner.demonstrators import (
+    DemonstrationError,
+    answered,
+    asking_recognition,
+    corrupted,
+    digest_of_options,
+    keep_picture,
+)
+from verifier.hand import Hand
+from verifier.protocol import Verdict
+
+if TYPE_CHECKING:
+    from rollout.episode import Episode
+    from rollout.transcript import ChatTokens
+
+MAX_UNSOLVED = 20
+"""After so many tasks in a row that the demonstrator does not solve, no more are tried."""
+
+
+class DemonstrationConfig(BaseModel):
+    """Which demonstrations there are: the options of the data section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["expert", "suboptimal", "search_trace", "corrupted", "recognition"] = "expert"
+    """`expert`: right answers. `suboptimal`: mistakes with their verdicts before each right answer. `search_trace`: a
+    worked search before the JSON (`general_points`, `countdown`). `corrupted`: some answers are made worse.
+    `recognition`: the same tasks, but only what the picture shows is asked for."""
+    count: int = Field(default=1000, ge=1)
+    """How many are played; a file is read whole."""
+    first_seed: int = Field(default=0, ge=0)
+    """The first task; the others follow it. Tasks that the demonstrator does not solve are left out."""
+    split: Split = "train"
+    """Which tasks are played; those of the other splits measure what was learned."""
+    num_mistakes: int = Field(default=1, ge=1)
+    """With kind `suboptimal`, the most mistakes at one question; fewer than `env.max_attempts`."""
+    mistake_probability: float = Field(default=1.0, gt=0, le=1)
+    """With kind `suboptimal`, the chance of each further mistake; the first one that is not made ends them."""
+    imitates_mistakes: bool = False
+    """With kind `suboptimal`, whether the mistakes are imitated too, and not only shown."""
+    corrupted_fraction: float = Field(default=0.3, ge=0, le=1)
+    """With kind `corrupted`, the share of demonstrations whose answers are all made worse. Those of a smaller share
+    are among those of a greater one."""
+    corruption: Literal["wrong_value", "scrambled_thought", "scrambled"] = "wrong_value"
+    """`wrong_value`: a wrong answer of the right form, such as a formula that makes another value.
+    `scrambled_thought`: the right answer behind a thought whose words are in random order, which needs `env.thinking`.
+    `scrambled`: the whole answer's words in random order."""
+    file: str | None = None
+    """A file that `ruleshift data` wrote; demonstrations are read from it, and none are played."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemonstratedTurn:
+    """One question and its answer, in words.
+
+    `DemonstratedTurn(question="What is 2 + 3? …", answer='{"sum": 5}', verdict=Verdict(outcome="correct", …))`
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    question: str
+    """What is read."""
+    images: tuple[str, ...] = ()
+    """The digests of the pictures that stand before the text."""
+    answer: str
+    """What is answered."""
+    is_learned: bool = True
+    """Whether the answer is imitated, or only shown to what follows."""
+    starts_new_context: bool = False
+    """Whether the dialogue before is forgotten; the first turn always starts one."""
+    step: int = 1
+    """Which position of the episode is asked about, from 1."""
+    attempt: int = 1
+    """Which try at this step it is, from 1."""
+    verdict: Verdict
+    """What the environment's verifier says of the answer, and which of its characters are which part of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a demonstration is from: `Provenance(kind="expert", source="9f2c…")`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: str
+    """The kind that `DemonstrationConfig` names, or `imported`."""
+    is_corrupted: bool = False
+    """Whether its answers were made worse on purpose."""
+    source: str
+    """The SHA-256 of the environment's options, or of the file that it was imported from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """An episode in words.
+
+    `Demonstration(env="add_up", split="train", seed=7, turns=(DemonstratedTurn(…),), provenance=Provenance(…))`
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    env: str
+    """The environment's name."""
+    split: Split
+    """Which split its task is of."""
+    seed: int
+    """Which of the environment's tasks it is, or which item of the file that it was imported from."""
+    turns: tuple[DemonstratedTurn, ...]
+    """What is asked and answered, in order."""
+    cards: tuple[str, ...] = ()
+    """The labels of the hand, where the task is one."""
+    numbers: tuple[int, ...] = ()
+    """What the cards count under the rule of training."""
+    provenance: Provenance
+    """Where it is from."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """Digest → PNG, of every picture that the turns show, each once."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: `add_up/train/7`."""
+        return f"{self.env}/{self.split}/{self.seed}"
+
+
+def make_demonstrations(env: Env, config: DemonstrationConfig) -> Iterator[Demonstration]:
+    """Plays them one after another, or reads them from `config.file`; the same ones on any machine."""
+    if config.file is not None:
+        from learner.demonstration_files import read_demonstrations  # which imports this module
+
+        yield from read_demonstrations(Path(config.file))
+        return
+    if config.kind == "suboptimal" and config.num_mistakes >= env.config.max_attempts:
+        raise DemonstrationError(
+            f"data.num_mistakes={config.num_mistakes} leaves no attempt of env.max_attempts={env.config.max_attempts} "
+            "for the right answer; lower one or raise the other"
+        )
+    asked = asking_recognition(env.config) if config.kind == "recognition" else env
+    source = digest_of_options(asked.config)
+    num_made = num_unsolved = 0
+    seed = config.first_seed
+    while num_made < config.count:
+        # The given verifier judges, so that its rewards and its preset hold for whatever is asked.
+        demonstration, solved = _Demonstrator(asked, env, config).play(seed, source)
+        seed += 1
+        if solved:
+            num_made, num_unsolved = num_made + 1, 0
+            yield demonstration
+            continue
+        num_unsolved += 1
+        if num_unsolved == MAX_UNSOLVED:
+            verdict = demonstration.turns[-1].verdict
+            raise DemonstrationError(
+                f"data.kind={config.kind} leaves {MAX_UNSOLVED} tasks in a row unsolved; the last answer, to "
+                f"{demonstration.name}, is '{verdict.outcome}' ({verdict.feedback.rstrip('.')}); choose another kind, "
+                "or options of env and verifier under which the demonstrator's answers count as right"
+            )
+
+
+def to_episode(demonstration: Demonstration, chat: "ChatTokens") -> "Episode":
+    """The demonstration as if it had been rolled out: what is shown only stands before the next imitated answer.
+
+    Two mistakes and a right answer become one turn, whose shown tokens hold both mistakes with their verdicts. What a
+    context shows behind its last imitated answer is left out.
+    """
+    import numpy as np
+
+    from rollout.episode import Episode, EpisodeEnd, Turn, VersionSpan
+
+    forbidden = frozenset(chat.forbidden_token_ids)
+    turns: list[Turn] = []
+    shown, images, opens = [], (), True
+    for turn in demonstration.turns:
+        if turn.images and chat.image_token_id is None:
+            raise DemonstrationError(f"{demonstration.name} shows pictures, which this model cannot see; use another")
+        if turn.starts_new_context:
+            shown, images, opens = chat.opening(turn.question, len(turn.images)), turn.images, True
+        else:
+            shown += chat.follow_up(turn.question, len(turn.images), after_end_token=True)
+            images += turn.images
+        answer = _answer_tokens(turn.answer, chat, forbidden, demonstration.name)
+        if not turn.is_learned:
+            shown += answer
+            continue
+        turns.append(
+            Turn(
+                shown_token_ids=np.array(shown, dtype=np.int32),
+                sampled_token_ids=np.array(answer, dtype=np.int32),
+                sampled_logprobs=np.zeros(len(answer), dtype=np.float32),
+                policy_versions=(VersionSpan(0, 0, len(answer)),),
+                finish="stop",
+                starts_new_context=opens,
+                question_text=turn.question,
+                images=images,
+                answer=turn.answer,
+                verdict=turn.verdict,
+                step=turn.step,
+                attempt=turn.attempt,
+            )
+        )
+        shown, images, opens = [], (), False
+    solved = demonstration.turns[-1].verdict.correct
+    return Episode(
+        env=demonstration.env,
+        seed=demonstration.seed,
+        split=demonstration.split,
+        turns=tuple(turns),
+        end=EpisodeEnd.SOLVED if solved else EpisodeEnd.OUT_OF_ATTEMPTS,
+        pictures=demonstration.pictures,
+        seconds=0.0,
+    )
+
+
+def _answer_tokens(answer: str, chat: "ChatTokens", forbidden: frozenset[int], name: str) -> list[int]:
+    """The answer's tokens and the end token, where they read as the answer again."""
+    token_ids = [*chat.tokenizer(answer, add_special_tokens=False)["input_ids"], min(chat.end_token_ids)]
+    if chat.words(token_ids) != answer or not forbidden.isdisjoint(token_ids):
+        raise DemonstrationError(
+            f"{name}: the tokenizer does not give the answer {answer[:60]!r}… back as it is; it holds a special token "
+            "or a character that the tokenizer does not know, so change or remove it"
+        )
+    return token_ids
+
+
+class _Demonstrator:
+    """Plays one task."""
+
+    def __init__(self, asked: Env, env: Env, config: DemonstrationConfig) -> None:
+        self._asked, self._judge, self._config = asked, env.verifier.judge, config
+
+    def play(self, seed: int, source: str) -> tuple[Demonstration, bool]:
+        """The demonstration, and whether the demonstrator solved the task."""
+        config = self._config
+        task = f"{config.split}/{seed}"
+        is_corrupted = (
+            config.kind == "corrupted" and Random(f"is corrupted/{task}").random() < config.corrupted_fraction
+        )
+        episode = self._asked.open(seed, config.split)
+        question: Question | None = episode.first_question()
+        hand = question.reference if isinstance(question.reference, Hand) else None
+        turns: list[DemonstratedTurn] = []
+        pictures: dict[str, bytes] = {}
+        while question is not None:
+            answer, verdict = answered(question, episode, config, self._asked.config, self._judge, task)
+            shown = answer, verdict
+            if is_corrupted:
+                generator = Random(f"corruption/{task}/{question.step}")
+                shown = corrupted(config.corruption, question, episode, self._judge, generator)
+            is_learned = verdict.correct or config.imitates_mistakes
+            turns.append(_turn(question, *shown, is_learned, is_first=not turns, pictures=pictures))
+            # The environment never hears of a corrupted answer: what follows it is what follows the right one.
+            question = episode.next_question(answer, verdict)
+        demonstration = Demonstration(
+            env=self._asked.config.name,
+            split=config.split,
+            seed=seed,
+            turns=tuple(turns),
+            cards=hand.labels if hand else (),
+            numbers=(hand.training_numbers or hand.numbers) if hand else (),
+            provenance=Provenance(kind=config.kind, is_corrupted=is_corrupted, source=source),
+            pictures=pictures,
+        )
+        return demonstration, episode.solved
+
+
+def _turn(
+    question: Question, answer: str, verdict: Verdict, is_learned: bool, *, is_first: bool, pictures: dict[str, bytes]
+) -> DemonstratedTurn:
+    return DemonstratedTurn(
+        question=question.text,
+        images=tuple(keep_picture(image, pictures) for image in question.images),
+        answer=answer,
+        is_learned=is_learned,
+        starts_new_context=question.starts_new_context or is_first,
+        step=question.step,
+        attempt=question.attempt,
+        verdict=verdict,
+    )

@@ -1,0 +1,147 @@
+"""All ranks of the learner as one: what the driver speaks to.
+
+LearnerGroup.start(config, temperature)
+  .update(items)                 →  UpdateReport
+  .send_weights(workers, …)      →  SyncReport
+  .save / .restore / .export
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from learner.batch import balance
+from learner.config import LearnerConfig
+from learner.learner import UpdateReport
+from learner.worker import Item, start_rank
+from rollout.engine import Prompt
+from rollout.weight_transfer import SyncReport
+
+
+class LearnerDied(RuntimeError):
+    """A rank's process ended, or did not answer in time: all ranks have to be started again from a checkpoint."""
+
+
+class LearnerGroup:
+    """Handles of all ranks; every call goes to all of them at once."""
+
+    def __init__(self, ranks: Sequence[Any], config: LearnerConfig, timeout_seconds: float) -> None:
+        """Use `start`."""
+        self._ranks, self._config, self._timeout_seconds = list(ranks), config, timeout_seconds
+        self.num_parameters = 0
+
+    @classmethod
+    def start(
+        cls,
+        config: LearnerConfig,
+        temperature: float,
+        *,
+        resources: Callable[[int], Mapping[str, Any]] = lambda rank: {"num_cpus": 0},
+        threads: int = 1,
+        timeout_seconds: float = 1800.0,
+        prefix: str = "learner",
+    ) -> "LearnerGroup":
+        """Start all ranks; `resources` gives Ray's options for each, `threads` is how many cores each may use."""
+        ranks = [
+            start_rank(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank))
+            for rank in range(config.num_ranks)
+        ]
+        group = cls(ranks, config, timeout_seconds)
+        address = group._wait("meeting", [ranks[0].address.remote()])[0]
+        group.num_parameters = group._all("start", address, threads, timeout_seconds)[0]
+        return group
+
+    def update(self, items: Sequence[Item]) -> UpdateReport:
+        """One update from all items, each once an epoch."""
+        parts = plan(items, self._config)
+        calls = [rank.update.remote(parts[number]) for number, rank in enumerate(self._ranks)]
+        return self._wait("an update", calls)[0]
+
+    def loss_of(self, items: Sequence[Item]) -> float:
+        """The mean cross-entropy of demonstrations, without learning."""
+        shares = balance([item.num_tokens for item in items], len(self._ranks))
+        calls = [
+            rank.loss_of.remote([items[index] for index in share])
+            for rank, share in zip(self._ranks, shares, strict=True)
+        ]
+        return self._wait("scoring demonstrations", calls)[0]
+
+    def send_weights(self, workers: Sequence[Any], version: int, backend: str, **options: Any) -> SyncReport:
+        """Give the workers this policy; they still have to verify it."""
+        return self._all("send_weights", workers, version, backend, options)[0]
+
+    def forget_workers(self) -> None:
+        """Connect to the workers anew at the next sending."""
+        self._all("forget_workers")
+
+    def expected(self, prompts: Sequence[Prompt]) -> list[list[float]]:
+        """What a rollout engine with this policy says of the prompts."""
+        return self._all("expected", prompts)[0]
+
+    def version(self) -> int:
+        """How many updates the policy has had."""
+        return self._all("version")[0]
+
+    def save(self, folder: Path) -> None:
+        """Write everything that the next update depends on into a folder; nothing is renamed here."""
+        self._all("save", str(folder))
+
+    def restore(self, folder: Path) -> int:
+        """Go on from such a folder; the policy's version."""
+        return self._all("restore", str(folder))[0]
+
+    def export(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face folder."""
+        self._all("export", str(folder))
+
+    def process_ids(self) -> list[int]:
+        """The ranks' processes."""
+        return self._all("process_id")
+
+    def close(self) -> None:
+        """End all ranks."""
+        for rank in self._ranks:
+            ray.kill(rank)
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._wait(method, [getattr(rank, method).remote(*arguments) for rank in self._ranks])
+
+    def _wait(self, phase: str, calls: list[Any]) -> list[Any]:
+        """The answers; an error as soon as one rank has one, since the others wait for it in vain."""
+        started, waiting = time.monotonic(), list(calls)
+        while waiting:
+            left = self._timeout_seconds - (time.monotonic() - started)
+            done, waiting = ray.wait(waiting, timeout=max(left, 0))
+            if not done:
+                late = [calls.index(call) for call in waiting]
+                raise LearnerDied(f"learner ranks {late} have not ended {phase} after {self._timeout_seconds:.0f} s")
+            try:
+                ray.get(done)
+            except RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+            except (RayActorError, GetTimeoutError) as error:
+                raise LearnerDied(f"learner rank {calls.index(done[0])} died in {phase}. Ray says: {error}") from error
+        return ray.get(calls)
+
+
+def plan(items: Sequence[Item], config: LearnerConfig) -> list[list[list[Item]]]:
+    """For each rank and each optimizer step, its items: the steps are the same whatever the number of ranks."""
+    if len(items) < config.minibatches:
+        raise ValueError(
+            f"learner.minibatches={config.minibatches}: there are only {len(items)} episodes to share among as many "
+            "optimizer steps; lower it or play more episodes"
+        )
+    order = list(range(len(items)))
+    # Groups and lengths come in the order of playing, which must not decide what is learned together.
+    Random(f"{config.seed}/{len(items)}").shuffle(order)
+    ranks: list[list[list[Item]]] = [[] for _ in range(config.num_ranks)]
+    for start in range(config.minibatches):
+        chosen = [items[index] for index in order[start :: config.minibatches]]
+        for rank, share in enumerate(balance([item.num_tokens for item in chosen], config.num_ranks)):
+            ranks[rank].append([chosen[index] for index in share])
+    return ranks

@@ -1,0 +1,270 @@
+"""One rank of the learner: episodes in, optimizer steps out, every number over all ranks' tokens.
+
+    Learner(folder, config, …)
+      .update(parts, groups)  →  UpdateReport       parts: this rank's sequences, one list for each optimizer step
+
+    an update:  look (values, old log-probabilities)  →  weigh (advantages)  →  epochs × steps
+
+Ranks go through the same number of micro-batches, since they gather weights and gradients together; one that has
+fewer takes part with empty ones.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from learner.batch import Layout, MicroBatch, choose_layout, empty_micro_batch, micro_batches
+from learner.config import LearnerConfig
+from learner.deepspeed_engine import DistributedEngine, StepReport
+from learner.pictures import PictureReader
+from learner.policy_model import PolicyModel, load_policy
+from learner.ppo import Totals, reinforcement, weigh
+from learner.samples import Samples
+from learner.scorer import Scorer
+from learner.sequence import TrainingSequence, Trajectory
+from learner.sft import imitation
+from learner.statistics import Statistics, explained_variance
+from rollout.transcript import ChatTokens
+
+Groups = Mapping[Trajectory, int]
+
+
+class FutureEpisode(ValueError):
+    """An episode was played by a policy that this learner has not made yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReport:
+    """What an update did, over all ranks."""
+
+    version: int
+    """The policy's version after it."""
+    num_sequences: int
+    """How many sequences it learned from."""
+    num_tokens: int
+    """How many tokens these hold, pictures expanded."""
+    forward_tokens: int
+    """Tokens that went through the model without learning."""
+    trained_tokens: int
+    """Tokens that went forwards and backwards, each epoch's."""
+    seconds: Mapping[str, float]
+    """Of this rank, by part: prepare, look, weigh, learn."""
+    metrics: Mapping[str, float]
+    """Losses and diagnostics, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An update's sequences on this rank, their samples, and the micro-batches of each step."""
+
+    sequences: list[TrainingSequence]
+    samples: Samples
+    steps: list[list[MicroBatch]]
+
+    def batches(self) -> Iterator[MicroBatch]:
+        """All micro-batches."""
+        return (batch for step in self.steps for batch in step)
+
+
+class Learner:
+    """The policy, its optimizer and how both change; every method is called by all ranks together."""
+
+    def __init__(self, folder: Path, config: LearnerConfig, *, temperature: float, chat: ChatTokens) -> None:
+        self._config = config
+        self.policy: PolicyModel = load_policy(folder, config, chat.forbidden_token_ids)
+        self.chat = chat
+        self._reader = PictureReader(chat.processor, chat.image_token_id)
+        self.version = 0
+        self._layout: Layout = choose_layout(
+            config.layout,
+            self.policy.backbone,
+            has_flash_attention=self.policy.backbone.config._attn_implementation == "flash_attention_2",
+        )
+        if config.deepspeed.zero_stage == 3:
+            self.policy.blank_picture = self._reader.blank()
+        self.engine = DistributedEngine.start(
+            self.policy, optimizer=config.optimizer, sharing=config.deepspeed, dtype=config.dtype
+        )
+        self._scorer = Scorer(self.engine, self.policy, config, temperature)
+        self._scorer.load_reference(folder, chat.forbidden_token_ids)
+
+    def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
+        """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
+        clock = _Clock()
+        with clock("prepare"):
+            work = self._prepare(parts)
+        metrics: dict[str, float] = {}
+        looked = trained = 0
+        if self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences))):
+            with clock("look"):
+                looked = self._look(work)
+            with clock("weigh"):
+                metrics = self._weigh(work, groups)
+        statistics = Statistics()
+        with clock("learn"):
+            work = _Work(work.sequences, work.samples.to(self._scorer.device), work.steps)
+            steps, trained = self._learn(work, statistics)
+        self.version += 1
+        metrics |= statistics.means(self.engine.sum) | _of_steps(steps)
+        return self._report(work, metrics, clock.seconds, looked, trained)
+
+    @torch.no_grad()
+    def loss_of(self, sequences: Sequence[TrainingSequence]) -> float:
+        """The mean cross-entropy of demonstrations, weighed as in training, without learning from them."""
+        work = self._prepare([sequences])
+        total = np.zeros(2)
+        for batch in work.batches():
+            predictions = self._scorer.predict(batch, work.samples)
+            weights = work.samples.imitation_weights[batch.samples]
+            total += -float((weights * predictions.logprobs.cpu()).sum()), float(weights.sum())
+        loss, weight = self.engine.sum(total)
+        return float(loss / max(weight, 1e-12))
+
+    def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> _Work:
+        """Columns and micro-batches, as many on every rank."""
+        sequences = [sequence for part in parts for sequence in part]
+        newest = max((int(each.versions.max()) for each in sequences if not each.is_demonstration), default=-1)
+        if newest > self.version:
+            raise FutureEpisode(
+                f"an episode was played by version {newest} of the policy, but the learner is at version "
+                f"{self.version}; restore the checkpoint that the rollout workers play, or send them its weights"
+            )
+        steps, first_sample = [], 0
+        for part in parts:
+            inputs = []
+            for sequence in part:
+                inputs.append(self._reader.model_input(sequence, first_sample))
+                first_sample += int(sequence.is_sampled.sum())
+            batches = micro_batches(
+                inputs,
+                max_tokens=self._config.micro_batch_tokens,
+                layout=self._layout,
+                prepare_pictures=self._reader.prepare,
+            )
+            missing = self.engine.largest(len(batches)) - len(batches)
+            steps.append([*batches, *(empty_micro_batch() for _ in range(missing))])
+        return _Work(sequences, Samples.of(sequences, self._config), steps)
+
+    @torch.no_grad()
+    def _look(self, work: _Work) -> int:
+        """Fill in what the policy and its critic say before the update; how many tokens that took."""
+        config, samples = self._config, work.samples
+        needs_policy = config.old_logprobs == "learner" or config.advantage.needs_values
+        num_tokens = 0
+        for batch in work.batches():
+            if needs_policy:
+                predictions = self._scorer.predict(batch, samples)
+                num_tokens += batch.num_tokens
+                if config.old_logprobs == "learner":
+                    samples.old_logprobs[batch.samples] = predictions.logprobs.float().cpu()
+                if config.advantage.needs_values:
+                    samples.values[batch.samples] = predictions.values.cpu()
+                    samples.after[batch.end_samples] = predictions.after.cpu()
+            if config.loss.kl_coefficient:
+                reference = self._scorer.predict_reference(batch, samples)
+                num_tokens += batch.num_tokens
+                samples.reference_logprobs[batch.samples] = reference.logprobs.float().cpu()
+        return num_tokens
+
+    def _weigh(self, work: _Work, groups: Groups) -> dict[str, float]:
+        """Fill in advantages and returns; what there is to say of them."""
+        samples, gather = work.samples, self.engine.gather
+        advantages = weigh(samples, work.sequences, groups, self._config, gather)
+        reinforced = ~samples.is_demonstration
+        gaps = (samples.old_logprobs - samples.sampled_logprobs)[reinforced].abs().double().numpy()
+        rows = gather(np.array([[len(gaps), gaps.sum(), gaps.max(initial=0.0), advantages.returns.sum()]]))
+        count = max(rows[:, 0].sum(), 1)
+        metrics = {"rollout_gap_mean": rows[:, 1].sum() / count, "rollout_gap_max": rows[:, 2].max()}
+        if self._config.advantage.needs_values:
+            at = advantages.is_value_target
+            values = samples.values[reinforced].double().numpy()[at]
+            metrics["return_mean"] = rows[:, 3].sum() / count
+            metrics["explained_variance"] = explained_variance(values, advantages.returns[at], gather)
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], int]:
+        """All epochs and steps; the reports of the steps and how many tokens went through."""
+        totals = [
+            Totals(self.engine.sum(Totals.count(torch.cat([batch.samples for batch in step]), work.samples)))
+            for step in work.steps
+        ]
+        reports, num_tokens = [], 0
+        for epoch in range(self._config.epochs):
+            order = list(range(len(work.steps)))
+            Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
+            for step in order:
+                for batch in work.steps[step]:
+                    self.engine.accumulate(self._loss(batch, work.samples, totals[step], statistics))
+                    num_tokens += batch.num_tokens
+                reports.append(self.engine.step())
+        return reports, num_tokens
+
+    def _loss(self, batch: MicroBatch, samples: Samples, totals: Totals, statistics: Statistics) -> torch.Tensor:
+        """This rank's share of the step's loss."""
+        config = self._config
+        compares = bool(config.sft.kl_coefficient and totals.imitation_weight)
+        predictions = self._scorer.predict(
+            batch,
+            samples,
+            with_entropies=bool(totals.tokens),
+            learns_entropies=config.loss.entropy_coefficient > 0,
+            with_log_distributions=compares,
+        )
+        reference = self._scorer.predict_reference(batch, samples, with_log_distributions=True) if compares else None
+        # Every parameter gets a gradient, if only zero, or ranks would not reduce the same ones.
+        loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
+        numbers = batch.samples.to(samples.rewards.device)
+        if totals.tokens:
+            part = reinforcement(predictions, numbers, samples, totals, config, statistics)
+            loss = loss + config.rl_weight * part
+        if totals.imitation_weight:
+            part = imitation(predictions, reference, numbers, samples, totals, config, statistics)
+            loss = loss + config.sft_weight * part
+        return loss
+
+    def _report(
+        self, work: _Work, metrics: dict[str, float], seconds: Mapping[str, float], looked: int, trained: int
+    ) -> UpdateReport:
+        real = sum(batch.num_tokens for batch in work.batches())
+        padded = sum(batch.token_ids.numel() for batch in work.batches())
+        counts = self.engine.sum(np.array([len(work.sequences), real, padded, looked, trained], np.float64))
+        metrics["padding_waste"] = float(1 - counts[1] / counts[2])
+        metrics["tokens_per_second"] = float(counts[3:].sum() / sum(seconds.values()))
+        return UpdateReport(
+            version=self.version,
+            num_sequences=int(counts[0]),
+            num_tokens=int(counts[1]),
+            forward_tokens=int(counts[3]),
+            trained_tokens=int(counts[4]),
+            seconds=dict(seconds),
+            metrics=metrics,
+        )
+
+
+def _of_steps(steps: Sequence[StepReport]) -> dict[str, float]:
+    return {
+        "learning_rate": steps[-1].learning_rate,
+        "gradient_norm": float(np.mean([step.gradient_norm for step in steps])),
+        "gradient_clipped": float(np.mean([step.was_clipped for step in steps])),
+        "optimizer_steps": float(len(steps)),
+    }
+
+
+class _Clock:
+    """Seconds by part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - started

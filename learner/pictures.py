@@ -1,0 +1,66 @@
+"""Pictures of a record, as the model wants them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from learner.batch import BatchError, ModelInput
+from learner.sequence import TrainingSequence
+
+
+class PictureReader:
+    """Expands placeholders and prepares pixels with a model's own processor; None where the model has no eyes."""
+
+    def __init__(self, processor: Any, image_token_id: int | None) -> None:
+        self._processor = processor
+        self._image_token_id = image_token_id
+        self._expansion = lru_cache(maxsize=4096)(self._expand)
+
+    def model_input(self, sequence: TrainingSequence, first_sample: int) -> ModelInput:
+        """The sequence as the model sees it; raises BatchError where pictures and placeholders do not match."""
+        token_ids = sequence.token_ids.astype(np.int64)
+        sampled_at = np.flatnonzero(sequence.is_sampled)
+        if self._image_token_id is None:
+            if sequence.images:
+                raise BatchError(f"{_name(sequence)} shows pictures, but learner.model has no eyes; use one that has")
+            return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_sample=first_sample)
+        placeholders = np.flatnonzero(token_ids == self._image_token_id)
+        if len(placeholders) != len(sequence.images):
+            raise BatchError(
+                f"{_name(sequence)} shows {len(sequence.images)} pictures, but its tokens hold {len(placeholders)} "
+                f"placeholders ({self._image_token_id}); it was recorded with another model's tokenizer, so play it "
+                "again with learner.model"
+            )
+        images = tuple(Image.open(io.BytesIO(sequence.pictures[digest])).convert("RGB") for digest in sequence.images)
+        for at, image in zip(reversed(placeholders), reversed(images), strict=True):
+            expansion = self._expansion(image.size)
+            token_ids = np.concatenate([token_ids[:at], expansion, token_ids[at + 1 :]])
+            sampled_at = sampled_at + (len(expansion) - 1) * (sampled_at > at)
+        return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_sample=first_sample, images=images)
+
+    def prepare(self, images: Sequence[Image.Image]) -> Mapping[str, torch.Tensor]:
+        """The pictures as tensors, by the names under which the model takes them."""
+        inputs = self._run(images)
+        return {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+
+    def blank(self) -> Mapping[str, torch.Tensor]:
+        """A picture of nothing; empty where the model has no eyes."""
+        return {} if self._processor is None else self.prepare([Image.new("RGB", (32, 32))])
+
+    def _expand(self, size: tuple[int, int]) -> np.ndarray:
+        """The tokens that stand for a picture of this size."""
+        return self._run([Image.new("RGB", size)])["input_ids"][0].numpy()
+
+    def _run(self, images: Sequence[Image.Image]) -> Any:
+        text = self._processor.image_token * len(images)
+        return self._processor(text=text, images=list(images), add_special_tokens=False, return_tensors="pt")
+
+
+def _name(sequence: TrainingSequence) -> str:
+    trajectory = sequence.trajectory
+    return f"episode {trajectory.env}/{trajectory.split}/{trajectory.seed}"

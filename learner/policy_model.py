@@ -1,0 +1,237 @@
+"""The policy with its critic: any Hugging Face causal or image-text-to-text model, and a value head on its last states.
+
+    load_policy(folder, config)   →  PolicyModel
+    PolicyModel(micro_batch, …)   →  Predictions: what the loss needs, at sampled tokens alone
+
+The output layer, which is most of a small model's work, runs only where a token was sampled. That this is the model's
+own forward is checked when it is loaded.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+
+from learner.batch import MicroBatch
+from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
+
+
+class ModelError(ValueError):
+    """A model cannot be trained as configured; the message names the key and the fix."""
+
+
+PARTS = {
+    "vision_tower": ("vision_tower", "vision_model", "visual"),
+    "projector": ("connector", "multi_modal_projector", "merger", "projector"),
+}
+"""How models name their parts; the rest is the language model."""
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: DeepSpeed looks for tensors in what a module returns by its __dict__
+class Predictions:
+    """What the model says of a micro-batch of n sampled tokens in k sequences."""
+
+    logprobs: torch.Tensor
+    """[n] of each sampled token, in the distribution that it is drawn from."""
+    entropies: torch.Tensor | None
+    """[n] of that distribution, where asked for."""
+    values: torch.Tensor
+    """[n] the critic's worth of the state before each sampled token."""
+    after: torch.Tensor
+    """[k] and behind each sequence's last sampled token."""
+    log_distributions: torch.Tensor | None
+    """[n, vocabulary], where asked for."""
+
+
+class PolicyModel(nn.Module):
+    """A backbone and a value head; called with a micro-batch, so that DeepSpeed sees one forward."""
+
+    def __init__(
+        self, backbone: PreTrainedModel, value_head: ValueHeadConfig, forbidden_token_ids: Sequence[int] = ()
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        width = (getattr(backbone.config, "text_config", None) or backbone.config).hidden_size
+        self.value_head = _value_head(width, value_head.hidden_sizes)
+        self._stop_gradient = value_head.stop_gradient
+        self._forbidden = list(forbidden_token_ids)
+        self.blank_picture: Mapping[str, torch.Tensor] = {}
+
+    def forward(
+        self,
+        batch: MicroBatch,
+        is_drawn: torch.Tensor,
+        temperature: float,
+        *,
+        with_entropies: bool = False,
+        learns_entropies: bool = False,
+        with_log_distributions: bool = False,
+    ) -> Predictions:
+        """`is_drawn` [n] tells tokens that were drawn, at the temperature and none forbidden, from demonstrated."""
+        hidden = self._hidden_states(batch)
+        before = hidden[batch.sampled_at - 1]
+        output_layer: Any = self.backbone.get_output_embeddings()
+        logits = output_layer(before).float()
+        logits = torch.where(is_drawn[:, None], logits / temperature, logits)
+        if self._forbidden:
+            is_forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+            is_forbidden[self._forbidden] = True
+            logits = logits.masked_fill(is_drawn[:, None] & is_forbidden, float("-inf"))
+        log_distributions = logits.log_softmax(dim=-1)
+        token_ids = batch.token_ids.flatten()[batch.sampled_at]
+        seen = hidden.detach() if self._stop_gradient else hidden
+        values = self.value_head(torch.cat([seen[batch.sampled_at - 1], seen[batch.ends_at]])).float()[:, 0]
+        num_samples = len(batch.sampled_at)
+        return Predictions(
+            logprobs=log_distributions.gather(1, token_ids[:, None])[:, 0],
+            entropies=_entropies(log_distributions, learns_entropies) if with_entropies else None,
+            values=values[:num_samples],
+            after=values[num_samples:],
+            log_distributions=log_distributions if with_log_distributions else None,
+        )
+
+    def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
+        """[B * R, width]"""
+        positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+        pictures = _cast(batch.pictures, self.backbone.dtype)
+        output = self.backbone.base_model(input_ids=batch.token_ids, use_cache=False, **positions, **pictures)
+        hidden = output.last_hidden_state.flatten(0, 1)
+        if not pictures and self.blank_picture:
+            # Ranks gather weights together, so one whose micro-batch shows no picture has to look at something too.
+            blank = {name: value.to(hidden.device) for name, value in self.blank_picture.items()}
+            base: Any = self.backbone.base_model
+            seen = base.get_image_features(**_cast(blank, self.backbone.dtype))
+            hidden = hidden + 0.0 * torch.cat([part.flatten() for part in seen.pooler_output]).sum()
+        return hidden
+
+
+def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequence[int] = ()) -> PolicyModel:
+    """The model of a folder with a fresh value head, frozen and adapted as configured."""
+    backbone = load_backbone(folder, config.dtype)
+    backbone.requires_grad_(True)
+    _freeze(backbone, config.freeze)
+    if config.lora.rank:
+        _add_lora(backbone, config.lora)
+    torch.manual_seed(config.seed)
+    policy = PolicyModel(backbone, config.value_head, forbidden_token_ids)
+    policy.value_head.to(backbone.dtype)
+    if config.deepspeed.gradient_checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    return policy.train()
+
+
+def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
+    """The model of a folder, with the fastest exact attention there is here."""
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    model_config = AutoConfig.from_pretrained(folder)
+    has_eyes = getattr(model_config, "vision_config", None) is not None
+    use_flash = torch.cuda.is_available() and is_flash_attn_2_available() and dtype == "bfloat16"
+    backbone = (AutoModelForImageTextToText if has_eyes else AutoModelForCausalLM).from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        attn_implementation="flash_attention_2" if use_flash else "sdpa",
+    )
+    _check_output_layer(backbone)
+    # What was drawn without dropout must be scored without it.
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for name in ("attention_dropout", "attn_pdrop"):
+        for part in (backbone.config, getattr(backbone.config, "text_config", None)):
+            if getattr(part, name, 0.0):
+                setattr(part, name, 0.0)
+    return backbone
+
+
+@contextmanager
+def adapters_off(backbone: nn.Module) -> Iterator[None]:
+    """The model as it was before any low-rank training, inside the block."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in backbone.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+@torch.no_grad()
+def _check_output_layer(backbone: Any) -> None:
+    """Some models scale or bend their logits behind the output layer; PolicyModel would miss that."""
+    token_ids = torch.arange(1, 9)[None] % backbone.get_input_embeddings().weight.shape[0]
+    backbone.eval()
+    whole = backbone(input_ids=token_ids, use_cache=False).logits
+    hidden = backbone.base_model(input_ids=token_ids, use_cache=False).last_hidden_state
+    alone = backbone.get_output_embeddings()(hidden)
+    if not torch.allclose(whole, alone, atol=1e-4 if whole.dtype == torch.float32 else 1e-1):
+        raise ModelError(
+            f"learner.model: {type(backbone).__name__} changes its logits behind the output layer "
+            f"(by up to {(whole - alone).abs().max():.3g}), which would be left out here; use a model that does not"
+        )
+
+
+def _value_head(width: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for hidden_size in hidden_sizes:
+        layers += [nn.Linear(width, hidden_size), nn.ReLU()]
+        width = hidden_size
+    last = nn.Linear(width, 1)
+    # The first estimate is zero everywhere: no worse than any other, and it moves the shared model nowhere by accident.
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
+
+
+def _freeze(backbone: PreTrainedModel, parts: Sequence[str]) -> None:
+    for part in parts:
+        found = [parameter for name, parameter in backbone.named_parameters() if _part_of(name) == part]
+        if not found:
+            raise ModelError(f"learner.freeze: {type(backbone).__name__} has no {part}; leave it out")
+        for parameter in found:
+            parameter.requires_grad_(False)
+
+
+def _part_of(name: str) -> str:
+    words = set(name.split("."))
+    # A projector may stand inside the vision tower, as Qwen's merger does, so it is looked for first.
+    return next((part for part in ("projector", "vision_tower") if words & set(PARTS[part])), "language_model")
+
+
+def _add_lora(backbone: PreTrainedModel, lora: LoraConfig) -> None:
+    import peft
+
+    targets: Any = list(lora.target_modules) or _linear_layers(backbone)
+    backbone.requires_grad_(False)
+    options = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0)
+    try:
+        peft.inject_adapter_in_model(options, backbone)
+    except ValueError as error:
+        raise ModelError(f"learner.lora.target_modules={list(lora.target_modules)}: {error}") from None
+
+
+def _linear_layers(backbone: PreTrainedModel) -> list[str]:
+    output_layer = backbone.get_output_embeddings()
+    return [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Linear) and module is not output_layer and _part_of(name) == "language_model"
+    ]
+
+
+def _entropies(log_distributions: torch.Tensor, with_gradient: bool) -> torch.Tensor:
+    # A forbidden token has probability 0 and log-probability -inf, whose product is 0 here.
+    log_distributions = log_distributions if with_gradient else log_distributions.detach()
+    return -(log_distributions.exp() * log_distributions.clamp_min(-1e9)).sum(dim=-1)
+
+
+def _cast(pictures: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in pictures.items()}

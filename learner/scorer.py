@@ -1,0 +1,51 @@
+"""What the policy says of micro-batches, and what the policy that it began as says."""
+
+from pathlib import Path
+
+import torch
+
+from learner.batch import MicroBatch
+from learner.config import LearnerConfig
+from learner.deepspeed_engine import DistributedEngine
+from learner.policy_model import PolicyModel, Predictions, adapters_off, load_backbone
+from learner.samples import Samples
+
+
+class Scorer:
+    """The trained policy and its reference, called alike by all ranks."""
+
+    def __init__(
+        self, engine: DistributedEngine, policy: PolicyModel, config: LearnerConfig, temperature: float
+    ) -> None:
+        self._engine, self._policy, self._config, self._temperature = engine, policy, config, temperature
+        self._reference: PolicyModel | None = None
+
+    def load_reference(self, folder: Path, forbidden_token_ids: tuple[int, ...]) -> None:
+        """Keep the initial policy, where the loss needs it and switching low-rank additions off does not give it."""
+        needs_one = self._config.loss.kl_coefficient or self._config.sft.kl_coefficient
+        if needs_one and not self._config.lora.rank:
+            reference = PolicyModel(
+                load_backbone(folder, self._config.dtype), self._config.value_head, forbidden_token_ids
+            )
+            self._reference = reference.requires_grad_(False).to(device=self.device, dtype=self._policy.backbone.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self._policy.parameters()).device
+
+    def predict(self, batch: MicroBatch, samples: Samples, **options: bool) -> Predictions:
+        """By the policy as it is now."""
+        return self._call(self._engine.module, batch, samples, **options)
+
+    @torch.no_grad()
+    def predict_reference(self, batch: MicroBatch, samples: Samples, **options: bool) -> Predictions:
+        """By the policy as it was in the beginning."""
+        if self._reference is not None:
+            return self._call(self._reference, batch, samples, **options)
+        with adapters_off(self._policy):
+            return self._call(self._engine.module, batch, samples, **options)
+
+    def _call(self, module: torch.nn.Module, batch: MicroBatch, samples: Samples, **options: bool) -> Predictions:
+        is_drawn = ~samples.is_demonstration[batch.samples.to(samples.is_demonstration.device)]
+        return module(batch.to(self.device), is_drawn.to(self.device), self._temperature, **options)

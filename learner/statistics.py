@@ -1,0 +1,45 @@
+"""Sums that become means once all micro-batches and ranks have added theirs."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+NAMES = (
+    "policy_loss",
+    "clip_fraction",
+    "value_loss",
+    "entropy",
+    "kl_old",
+    "kl_reference",
+    "sft_loss",
+    "sft_kl",
+)
+"""What is averaged over an update: over answers or tokens, value targets, tokens, or demonstrations' weights."""
+
+
+class Statistics:
+    """Adds a sum and how much it is a sum of; the ranks' are added at the end."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros((len(NAMES), 2))
+
+    def add(self, name: str, total: torch.Tensor | float, count: float) -> None:
+        """Add `total`, which `count` entries made."""
+        self._sums[NAMES.index(name)] += float(total), count
+
+    def means(self, over_ranks: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+        """The means over all ranks, of what was added at all."""
+        sums = over_ranks(self._sums.reshape(-1)).reshape(-1, 2)
+        return {name: float(total / count) for name, (total, count) in zip(NAMES, sums, strict=True) if count}
+
+
+def explained_variance(values: np.ndarray, returns: np.ndarray, gather: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The share of the returns' variance that the critic foresaw, over all ranks; 0 where they do not vary."""
+    errors = returns - values
+    local = [len(returns), returns.sum(), (returns**2).sum(), errors.sum(), (errors**2).sum()]
+    count, total, squares, error, error_squares = gather(np.array([local])).sum(axis=0)
+    variance = squares / count - (total / count) ** 2 if count else 0.0
+    if variance <= 0:
+        return 0.0
+    return float(1 - (error_squares / count - (error / count) ** 2) / variance)

@@ -1,0 +1,150 @@
+"""A learner rank: a Ray actor that fetches its own episodes, learns from them and sends the weights on.
+
+    start_rank(rank, …)  ─▶  LearnerWorker (actor)
+
+`learner/group.py` speaks to all ranks at once; nobody speaks to one alone.
+"""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from learner.config import LearnerConfig
+from learner.deepspeed_engine import join_ranks
+from learner.learner import Learner, UpdateReport
+from learner.sequence import TrainingSequence, Trajectory, sequences_of
+from learner.zero_source import DeepSpeedZeroSource
+from rollout.engine import Prompt
+from rollout.episode import Episode
+from rollout.probe import expected_logprobs
+from rollout.transcript import ChatTokens
+from rollout.weight_transfer import SyncReport, WeightSender, make_sender
+from rollout.worker import WorkersClient
+
+NO_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An episode that a rank is to learn from, as the driver knows it."""
+
+    episode: Any
+    """The reference of the episode."""
+    num_tokens: int
+    """About how long it is, to balance ranks by."""
+    group: int
+    """The number of its task among the update's."""
+    is_demonstration: bool = False
+    """Whether it is imitated, not reinforced."""
+
+
+class LearnerWorker:
+    """One rank."""
+
+    def __init__(self, rank: int, config: LearnerConfig, temperature: float) -> None:
+        self._rank, self._config, self._temperature = rank, config, temperature
+        self._model = Path(config.model or "")
+        self._chat = ChatTokens.load(self._model)
+        self._sender: WeightSender | None = None
+
+    def address(self) -> str:
+        """A host and a free port of it, for the ranks to meet at."""
+        with socket.socket() as found:
+            found.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{found.getsockname()[1]}"
+
+    def start(self, address: str, threads: int, timeout_seconds: float) -> int:
+        """Meet the others and load the model; the number of its parameters."""
+        torch.set_num_threads(threads)
+        join_ranks(self._rank, self._config.num_ranks, address, timeout_seconds=timeout_seconds)
+        self._learner = Learner(self._model, self._config, temperature=self._temperature, chat=self._chat)
+        backbone = self._learner.policy.backbone
+        self._source = DeepSpeedZeroSource(backbone, self._model)
+        return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in backbone.parameters())
+
+    def update(self, parts: Sequence[Sequence[Item]]) -> UpdateReport:
+        """Learn from this rank's items of each optimizer step."""
+        groups: dict[Trajectory, int] = {}
+        sequences = [self._fetch(part, groups) for part in parts]
+        return self._learner.update(sequences, groups)
+
+    def loss_of(self, items: Sequence[Item]) -> float:
+        """The mean cross-entropy of demonstrations over all ranks."""
+        return self._learner.loss_of(self._fetch(items, {}))
+
+    def _fetch(self, items: Sequence[Item], groups: dict[Trajectory, int]) -> list[TrainingSequence]:
+        episodes: list[Episode] = ray.get([item.episode for item in items])
+        sequences = []
+        for item, episode in zip(items, episodes, strict=True):
+            of_episode = sequences_of(episode, self._chat, is_demonstration=item.is_demonstration)
+            groups |= {sequence.trajectory: item.group for sequence in of_episode}
+            sequences += of_episode
+        return sequences
+
+    def send_weights(self, workers: Sequence[Any], version: int, backend: str, options: dict[str, Any]) -> SyncReport:
+        """Make the workers' weights this policy's; all ranks take part in gathering, rank 0 sends."""
+        if self._sender is None:
+            client: Any = WorkersClient(workers)
+            self._sender = make_sender(backend, client=client, source=self._source, rank=self._rank, **options)
+        return self._sender.send(version)
+
+    def forget_workers(self) -> None:
+        """The workers have changed: connect anew at the next sending."""
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
+
+    def expected(self, prompts: Sequence[Prompt]) -> list[list[float]]:
+        """What a rollout engine with these weights says of the prompts."""
+        return expected_logprobs(self._learner.policy.backbone, prompts, self._chat.processor)
+
+    def version(self) -> int:
+        """How many updates the policy has had."""
+        return self._learner.version
+
+    def save(self, folder: str) -> None:
+        """Write everything that the next update depends on; the folder is the caller's to rename into place."""
+        self._learner.engine.save(Path(folder))
+        if self._rank == 0:
+            (Path(folder) / "learner.json").write_text(json.dumps({"version": self._learner.version}))
+
+    def restore(self, folder: str) -> int:
+        """Go on from a folder that `save` wrote; the policy's version."""
+        self._learner.engine.restore(Path(folder))
+        self._learner.version = json.loads((Path(folder) / "learner.json").read_text())["version"]
+        self.forget_workers()
+        return self._learner.version
+
+    def export(self, folder: str) -> None:
+        """Write the policy as Hugging Face has it, so that `from_pretrained` and vLLM load it; no critic."""
+        from huggingface_hub import save_torch_state_dict
+
+        # Each step of the source gathers one tensor from all ranks, so all go through it.
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True).contiguous() if self._rank == 0 else tensor
+            for name, tensor in self._source
+        }
+        if self._rank == 0:
+            beside = Path(f"{folder}.partial-{os.getpid()}")
+            shutil.copytree(self._model, beside, ignore=shutil.ignore_patterns(*NO_WEIGHTS), dirs_exist_ok=True)
+            save_torch_state_dict(tensors, beside, metadata={"format": "pt"})
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+
+    def process_id(self) -> int:
+        """Which process of its host this is."""
+        return os.getpid()
+
+
+def start_rank(name: str, rank: int, config: LearnerConfig, temperature: float, **resources: Any) -> Any:
+    """The actor, under a name that tells a reader of the Ray dashboard what it does."""
+    actor = ray.remote(LearnerWorker).options(name=name, **resources)
+    return actor.remote(rank, config, temperature)

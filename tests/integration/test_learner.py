@@ -1,0 +1,124 @@
+"""An update is the same whatever the number of ranks, the ZeRO stage, the micro-batch and the layout."""
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from learner.batch import balance
+from learner.config import LearnerConfig
+from learner.learner import FutureEpisode, Learner
+from learner.sequence import TrainingSequence
+from rollout.transcript import ChatTokens
+from tests.support.ranks import run_ranks
+from tests.support.sequences import random_sequence
+from tests.support.tiny_models import make_text_model
+
+TOLERANCE = 2e-5
+"""After five steps of AdamW at a learning rate of 1e-3: steps of 5e-3 in all, in float32."""
+NUM_UPDATES = 5
+BASE: dict[str, Any] = {
+    "optimizer": {"learning_rate": 1e-3, "max_gradient_norm": 0.5, "weight_decay": 0.01, "epsilon": 1e-4},
+    "advantage": {"kind": "bi_level", "normalise": "mean_std"},
+    "loss": {"entropy_coefficient": 0.01, "value_clip": 0.2, "kl_coefficient": 0.1, "clip": 0.1},
+    "value_head": {"hidden_sizes": (8,)},
+    "micro_batch_tokens": 4096,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_text_model(tmp_path_factory.mktemp("text"), tied=True)
+
+
+def sequences_for(update: int) -> list[TrainingSequence]:
+    random = Random(update)
+    return [
+        random_sequence(
+            random, 200, seed=seed // 2, num_turns=random.randint(1, 4), sample=seed % 2, is_demonstration=seed % 5 == 0
+        )
+        for seed in range(21)
+    ]
+
+
+def train(
+    rank: int, num_ranks: int, model: str, options: dict[str, Any], planted: str | None = None
+) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
+    """Parameters and metrics after five updates, of which each has two optimizer steps."""
+    config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
+    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
+    if planted == "counts of one rank":
+        learner.engine.sum = lambda values: values
+    metrics = []
+    for update in range(NUM_UPDATES):
+        sequences = sequences_for(update)
+        parts = []
+        for start in range(2):
+            part = sequences[start::2]
+            mine = balance([each.num_tokens for each in part], num_ranks)[rank]
+            parts.append([part[index] for index in mine])
+        groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}
+        report = learner.update(parts, groups)
+        metrics.append(dict(report.metrics))
+    state = learner.engine.whole_state_dict()
+    learner.engine.close()
+    return None if state is None else {name: tensor.numpy() for name, tensor in state.items()}, metrics
+
+
+def largest_gap(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+    assert first.keys() == second.keys()
+    return max(float(np.abs(first[name] - second[name]).max()) for name in first)
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
+    [(state, metrics)] = run_ranks(1, train, str(model), {})
+    assert state is not None
+    return state, metrics
+
+
+VARIANTS = [
+    (1, {"micro_batch_tokens": 64}),
+    (1, {"layout": "rows", "micro_batch_tokens": 200}),
+    (1, {"layout": "flat", "micro_batch_tokens": 150}),
+    (1, {"deepspeed": {"zero_stage": 3, "gradient_checkpointing": True}}),
+    (2, {}),
+    (2, {"deepspeed": {"zero_stage": 1}, "micro_batch_tokens": 100}),
+    (2, {"deepspeed": {"zero_stage": 2}, "layout": "rows"}),
+    (2, {"deepspeed": {"zero_stage": 3}, "micro_batch_tokens": 64}),
+]
+
+
+@pytest.mark.parametrize(("num_ranks", "options"), VARIANTS, ids=str)
+def test_the_same_update(model: Path, expected: Any, num_ranks: int, options: dict[str, Any]) -> None:
+    state, metrics = run_ranks(num_ranks, train, str(model), options)[0]
+    assert largest_gap(state, expected[0]) < TOLERANCE
+    for measured, wanted in zip(metrics, expected[1], strict=True):
+        for name in wanted.keys() - {"padding_waste", "tokens_per_second"}:
+            assert measured[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4), name
+
+
+def test_an_error_of_normalisation_would_show(model: Path, expected: Any) -> None:
+    state, _ = run_ranks(2, train, str(model), {}, "counts of one rank")[0]
+    assert largest_gap(state, expected[0]) > 10 * TOLERANCE
+
+
+def refuse_future(rank: int, num_ranks: int, model: str) -> str:
+    config = LearnerConfig(model=model)
+    learner = Learner(Path(model), config, temperature=1.0, chat=ChatTokens.load(Path(model)))
+    sequence = random_sequence(Random(1), 200)
+    sequence.versions[sequence.is_sampled] = 4
+    try:
+        with pytest.raises(
+            FutureEpisode, match="played by version 4 of the policy, but the learner is at version 0"
+        ) as error:
+            learner.update([[sequence]], {sequence.trajectory: 0})
+    finally:
+        learner.engine.close()
+    return str(error.value)
+
+
+def test_an_episode_from_the_future_is_refused(model: Path) -> None:
+    assert "restore the checkpoint" in run_ranks(1, refuse_future, str(model))[0]

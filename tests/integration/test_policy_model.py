@@ -1,0 +1,181 @@
+"""The policy's numbers are those of a plain Hugging Face forward, however sequences are put together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from learner.batch import BatchError, Layout, MicroBatch, micro_batches
+from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
+from learner.pictures import PictureReader
+from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_policy
+from learner.sequence import TrainingSequence, sequences_of
+from rollout.scripted_engine import ScriptedEngine, Suboptimal
+from rollout.transcript import ChatTokens
+from tests.support.sequences import play, random_sequence
+from tests.support.tiny_models import make_picture_model, make_text_model
+
+LAYOUTS: tuple[Layout, ...] = ("padded", "rows", "flat")
+TEMPERATURE = 0.7
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_text_model(tmp_path_factory.mktemp("text"), tied=False)
+
+
+@pytest.fixture(scope="module")
+def picture_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_picture_model(tmp_path_factory.mktemp("pictures"))
+
+
+def load(folder: Path, **options: Any) -> tuple[PolicyModel, PictureReader, ChatTokens]:
+    chat = ChatTokens.load(folder)
+    config = LearnerConfig(model=str(folder), value_head=ValueHeadConfig(hidden_sizes=(8,)), **options)
+    policy = load_policy(folder, config, chat.forbidden_token_ids)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(policy.value_head[-1].weight)  # pyright: ignore
+    return policy, PictureReader(chat.processor, chat.image_token_id), chat
+
+
+@torch.no_grad()
+def by_hand(policy: PolicyModel, reader: PictureReader, sequence: TrainingSequence) -> tuple[Any, Any, Any]:
+    """Log-probabilities, values before and the value behind, of one sequence by itself and the whole model."""
+    seen = reader.model_input(sequence, 0)
+    pictures = reader.prepare(seen.images) if seen.images else {}
+    row = torch.from_numpy(seen.token_ids)[None]
+    output: Any = policy.backbone(input_ids=row, output_hidden_states=True, **pictures)
+    logits = output.logits[0].double()
+    if not sequence.is_demonstration:
+        logits = logits / TEMPERATURE
+        logits[:, policy._forbidden] = float("-inf")
+    at = torch.from_numpy(seen.sampled_at)
+    logprobs = logits.log_softmax(-1)[at - 1].gather(1, row[0, at][:, None])[:, 0]
+    values = policy.value_head(output.hidden_states[-1][0])[:, 0]
+    return logprobs, values[at - 1], values[at[-1]]
+
+
+@torch.no_grad()
+def run(policy: PolicyModel, batch: MicroBatch, sequences: Sequence[TrainingSequence]) -> Predictions:
+    is_drawn = torch.cat([torch.full((int(each.is_sampled.sum()),), not each.is_demonstration) for each in sequences])
+    return policy(batch, is_drawn[batch.samples], TEMPERATURE, with_entropies=True)
+
+
+def check(policy: PolicyModel, reader: PictureReader, sequences: Sequence[TrainingSequence], layout: Layout) -> None:
+    first, inputs = 0, []
+    for sequence in sequences:
+        inputs.append(reader.model_input(sequence, first))
+        first += int(sequence.is_sampled.sum())
+    longest = max(each.num_tokens for each in inputs)
+    batches = micro_batches(inputs, max_tokens=longest * 2 + 10, layout=layout, prepare_pictures=reader.prepare)
+    assert len(batches) > 1
+    logprobs, values, after = (torch.full((first,), float("nan")) for _ in range(3))
+    for batch in batches:
+        predictions = run(policy, batch, sequences)
+        logprobs[batch.samples], values[batch.samples] = predictions.logprobs, predictions.values
+        after[batch.end_samples] = predictions.after
+    expected = [by_hand(policy, reader, sequence) for sequence in sequences]
+    assert torch.allclose(logprobs.double(), torch.cat([each[0] for each in expected]), atol=1e-5, rtol=0)
+    assert torch.allclose(values, torch.cat([each[1] for each in expected]), atol=1e-5, rtol=0)
+    ends = [each.first_sample + len(each.sampled_at) - 1 for each in inputs]
+    assert torch.allclose(after[ends], torch.stack([each[2] for each in expected]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_text_in_any_layout(text_model: Path, layout: Layout) -> None:
+    policy, reader, _ = load(text_model)
+    random = Random(3)
+    sequences = [
+        random_sequence(random, 200, seed=seed, num_turns=random.randint(1, 4), is_demonstration=seed % 3 == 0)
+        for seed in range(12)
+    ]
+    check(policy, reader, sequences, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_in_any_layout(picture_model: Path, layout: Layout) -> None:
+    policy, reader, chat = load(picture_model)
+    engine = ScriptedEngine(chat, Suboptimal(1))
+    shown = play(chat, engine, range(3), "general_points", modality="pictures", max_attempts=2)
+    text = play(chat, engine, range(2), "add_up", max_attempts=2)
+    sequences = [sequence for episode in [*shown, *text] for sequence in sequences_of(episode, chat)]
+    assert any(sequence.images for sequence in sequences)
+    check(policy, reader, sequences, layout)
+
+
+def test_attention_across_sequences_would_show(text_model: Path) -> None:
+    policy, reader, _ = load(text_model)
+    sequences = [random_sequence(Random(seed), 200, seed=seed) for seed in range(2)]
+    inputs = [reader.model_input(sequence, number * 100) for number, sequence in enumerate(sequences)]
+    [batch] = micro_batches(inputs, max_tokens=4096, layout="flat")
+    leaking = MicroBatch(**{name: getattr(batch, name) for name in batch.__slots__} | {"position_ids": None})
+    drawn = torch.ones(len(batch.samples), dtype=torch.bool)
+    with torch.no_grad():
+        gap = (policy(batch, drawn, 1.0).logprobs - policy(leaking, drawn, 1.0).logprobs).abs().max()
+    assert gap > 1e-2
+
+
+def test_what_does_not_fit_names_the_key(text_model: Path) -> None:
+    _, reader, _ = load(text_model)
+    inputs = [reader.model_input(random_sequence(Random(1), 200), 0)]
+    with pytest.raises(BatchError, match=r"learner.micro_batch_tokens=16: a sequence of \d+ tokens"):
+        micro_batches(inputs, max_tokens=16, layout="padded")
+
+
+def test_pictures_and_placeholders_must_match(picture_model: Path, text_model: Path) -> None:
+    _, reader, chat = load(picture_model)
+    [episode] = play(chat, ScriptedEngine(chat, Suboptimal(0)), [1], "general_points", modality="pictures")
+    [sequence] = sequences_of(episode, chat)
+    sequence.token_ids[sequence.token_ids == chat.image_token_id] = 0
+    with pytest.raises(BatchError, match="shows 1 pictures, but its tokens hold 0 placeholders"):
+        reader.model_input(sequence, 0)
+    with pytest.raises(BatchError, match=r"learner.model has no eyes"):
+        load(text_model)[1].model_input(sequence, 0)
+
+
+def test_freezing(picture_model: Path) -> None:
+    policy, _, _ = load(picture_model, freeze=("vision_tower", "projector"))
+    learning = {name for name, parameter in policy.backbone.named_parameters() if parameter.requires_grad}
+    assert learning
+    assert all("vision_model" not in name and "connector" not in name for name in learning)
+    frozen_language, _, _ = load(picture_model, freeze=("language_model",))
+    assert any(parameter.requires_grad for parameter in frozen_language.backbone.parameters())
+
+
+def test_freezing_what_is_not_there(text_model: Path) -> None:
+    with pytest.raises(ModelError, match=r"learner.freeze: LlamaForCausalLM has no vision_tower"):
+        load(text_model, freeze=("vision_tower",))
+
+
+def test_low_rank_training_starts_from_the_model_and_can_be_switched_off(text_model: Path) -> None:
+    whole, reader, _ = load(text_model)
+    adapted, _, _ = load(text_model, lora=LoraConfig(rank=4))
+    learning = [name for name, parameter in adapted.backbone.named_parameters() if parameter.requires_grad]
+    assert learning
+    assert all("lora_" in name for name in learning)
+    [batch] = micro_batches([reader.model_input(random_sequence(Random(1), 200), 0)], max_tokens=512, layout="padded")
+    drawn = torch.ones(len(batch.samples), dtype=torch.bool)
+    with torch.no_grad():
+        expected = whole(batch, drawn, 1.0).logprobs
+        assert torch.allclose(adapted(batch, drawn, 1.0).logprobs, expected, atol=1e-6)
+        for name, parameter in adapted.backbone.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+        assert not torch.allclose(adapted(batch, drawn, 1.0).logprobs, expected, atol=1e-2)
+        with adapters_off(adapted):
+            assert torch.allclose(adapted(batch, drawn, 1.0).logprobs, expected, atol=1e-6)
+
+
+def test_a_model_that_bends_its_logits_is_refused(text_model: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from learner.policy_model import _check_output_layer
+
+    size = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    model = Gemma2ForCausalLM(Gemma2Config(**size, **heads, final_logit_softcapping=0.5))
+    with pytest.raises(ModelError, match="changes its logits behind the output layer"):
+        _check_output_layer(model)

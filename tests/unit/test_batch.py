@@ -1,0 +1,82 @@
+"""Micro-batches hold every sequence once, within the budget."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from learner.batch import BatchError, Layout, ModelInput, balance, choose_layout, empty_micro_batch, micro_batches
+
+LENGTHS = st.lists(st.integers(2, 40), min_size=1, max_size=30)
+
+
+def inputs_of(lengths: list[int]) -> list[ModelInput]:
+    """Each token is numbered over all sequences; all but the first of each are sampled."""
+    starts = np.cumsum([0, *lengths])
+    return [
+        ModelInput(
+            token_ids=np.arange(start, start + length),
+            sampled_at=np.arange(1, length),
+            first_sample=int(start) - number,
+        )
+        for number, (start, length) in enumerate(zip(starts, lengths, strict=False))
+    ]
+
+
+@given(LENGTHS, st.sampled_from(["padded", "rows", "flat"]), st.integers(40, 200))
+def test_every_sample_once_and_at_its_place(lengths: list[int], layout: Layout, max_tokens: int) -> None:
+    inputs = inputs_of(lengths)
+    token_of_sample = np.concatenate([each.token_ids[each.sampled_at] for each in inputs])
+    seen = []
+    for batch in micro_batches(inputs, max_tokens=max_tokens, layout=layout, pad_token_id=-1):
+        assert batch.token_ids.numel() <= max_tokens
+        flat = batch.token_ids.flatten().numpy()
+        assert (flat[batch.sampled_at] == token_of_sample[batch.samples]).all()
+        assert (flat[batch.ends_at] == token_of_sample[batch.end_samples]).all()
+        assert (flat != -1).sum() == batch.num_tokens
+        if batch.position_ids is not None:
+            # A position of 0 stands where a sequence begins, and where padding does.
+            positions, first_tokens = batch.position_ids.flatten().numpy(), {each.token_ids[0] for each in inputs}
+            assert set(flat[(positions == 0) & (flat != -1)]) <= first_tokens
+        seen += batch.samples.tolist()
+    assert sorted(seen) == list(range(len(token_of_sample)))
+
+
+def test_rows_are_filled() -> None:
+    [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="rows")
+    assert batch.token_ids.shape == (3, 10)
+    [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="flat")
+    assert batch.token_ids.shape == (1, 30)
+
+
+def test_an_empty_micro_batch_teaches_nothing() -> None:
+    assert len(empty_micro_batch().samples) == 0
+    assert micro_batches([], max_tokens=10, layout="rows") == []
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 8))
+def test_balance(lengths: list[int], num_parts: int) -> None:
+    parts = balance(lengths, num_parts)
+    assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
+    sums = [sum(lengths[index] for index in part) for part in parts]
+    # The longest-first rule is never further from even than one whole item.
+    assert max(sums) - min(sums) <= max(lengths)
+
+
+def test_models_that_count_positions_over_rows_are_padded() -> None:
+    with torch.device("meta"):
+        text = {"num_hidden_layers": 1, "hidden_size": 64, "vocab_size": 64}
+        qwen = Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config={"depth": 1}))
+    assert choose_layout("auto", qwen, has_flash_attention=True) == "padded"
+    with pytest.raises(BatchError, match=r"learner.layout=rows: Qwen2VLFor\w+ counts positions over whole rows"):
+        choose_layout("rows", qwen, has_flash_attention=True)
+
+
+def test_layout_by_itself() -> None:
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, hidden_size=64, vocab_size=64))
+    assert choose_layout("auto", llama, has_flash_attention=True) == "flat"
+    assert choose_layout("auto", llama, has_flash_attention=False) == "padded"
+    assert choose_layout("rows", llama, has_flash_attention=False) == "rows"
