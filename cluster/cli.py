@@ -4,6 +4,10 @@
     ruleshift play CONFIG --as human|expert|random|MODEL_DIR   play an environment in the terminal
     ruleshift tour                               watch one episode of every environment
     ruleshift city OUT --style … --routes N      write a synthetic city for route_navigation
+    ruleshift plan CONFIG … [key=value …]        say what a run will be, and refuse what cannot run
+    ruleshift rl CONFIG … [key=value …]          train by play
+    ruleshift sft CONFIG … [key=value …]         train by imitation
+    ruleshift evaluate RUN|CONFIG …              measure a run's checkpoints, or a model
     ruleshift data CONFIG OUT                    write demonstrations for imitation
     ruleshift doctor                             prove that this machine can roll out and adopt weights
     ruleshift bench verifier|envs|rollout|sync|learner   measure, print a table and one line of JSON
@@ -23,6 +27,8 @@ from cluster.config import Config, describe_options, load_config
 from cluster.data_command import add_data_arguments, write_data
 from cluster.doctor import examine
 from cluster.errors import RuleshiftError
+from cluster.plan_command import add_plan_arguments, plan
+from cluster.run_commands import add_evaluate_arguments, add_run_arguments, run_evaluate, run_rl, run_sft
 from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
 from envs.protocol import SPLITS, Env, EnvError
@@ -88,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     city.add_argument("--seed", type=int, default=0)
     city.add_argument("--no-pictures", action="store_true", help="leave the street views out, for routes in words")
     _add(commands, "doctor", _doctor, "prove that this machine can roll out and adopt weights")
+    add_plan_arguments(_add(commands, "plan", plan, "say what a run will be, and refuse what cannot run"))
+    add_run_arguments(_add(commands, "rl", run_rl, "train a policy by play"))
+    add_run_arguments(_add(commands, "sft", run_sft, "train a policy by imitation"))
+    add_evaluate_arguments(_add(commands, "evaluate", run_evaluate, "measure a run's checkpoints, or a model"))
     add_data_arguments(_add(commands, "data", _data, "write demonstrations for imitation, and say what is in them"))
     bench = _add(commands, "bench", _bench, "measure, print a table and one line of JSON")
     bench.add_argument("what", choices=BENCHES)

@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cluster.record.compute_ledger import ComputeConfig
+
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -77,6 +79,8 @@ class ClusterConfig(_Options):
     """How long engines and learner may take to start."""
     step_timeout_seconds: float = Field(default=3600.0, gt=0)
     """How long one phase of an iteration may take."""
+    compute: ComputeConfig = ComputeConfig()
+    """How compute is counted."""
     tracking: TrackingConfig = TrackingConfig()
     """Where metrics go besides the run's own files."""
 

@@ -13,6 +13,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "token": {},
     "paper": {
         "epochs": 4,
+        "minibatches": 2,
         "advantage": {"kind": "turn", "turn_gamma": 0.9, "turn_lambda": 0.95, "normalise": "mean_std"},
         "loss": {"ratio": "answer", "reasoning_weight": 0.5, "clip": 0.1, "value_clip": 0.1, "value_coefficient": 0.5},
         "value_head": {"hidden_sizes": (1024, 512)},
@@ -185,7 +186,7 @@ class LearnerConfig(_Options):
     """Weight of the loss on demonstrations, where there are any."""
     epochs: int = Field(default=1, ge=1)
     """How often an update goes through its episodes."""
-    minibatches: int = Field(default=2, ge=1)
+    minibatches: int = Field(default=1, ge=1)
     """Into how many optimizer steps an epoch is cut."""
     old_logprobs: Literal["learner", "rollout"] = "learner"
     """What the ratio compares with: the learner's own log-probabilities before the update, or those recorded while

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ def join_ranks(rank: int, num_ranks: int, address: str, *, timeout_seconds: floa
     from deepspeed.utils import groups, logger
 
     logger.setLevel(logging.WARNING)
+    # DeepSpeed calls what this PyTorch has under a new name, in every step.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated", FutureWarning)
     # Otherwise half a minute goes into compiling a collective that only DeepSpeed's inference engine calls.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     timeout = timedelta(seconds=timeout_seconds)

@@ -31,6 +31,7 @@ class ModelPlayer:
     ) -> None:
         self._loop.run_until_complete(self._engine.close())
         self._loop.close()
+        del self._engine  # vLLM's engine complains if it lives until Python takes its modules apart
 
     def answer(self, question: Question, episode: OpenEpisode) -> str | None:
         """The model's answer; None where the question no longer fits into its context."""

@@ -41,6 +41,8 @@ class Task:
     seed: int
     split: Split = "train"
     sample: int = 0
+    draw: str | None = None
+    """Makes what is drawn repeatable: plays of a task with equal weights and an equal `draw` are equal."""
 
 
 class _EnvironmentFailed(Exception):
@@ -115,7 +117,6 @@ class _Player:
         self, env: Env, engine: RolloutEngine, chat: ChatTokens, config: RolloutConfig, threads: Executor
     ) -> None:
         self._env, self._engine, self._chat, self._config, self._threads = env, engine, chat, config, threads
-        self._sampling = Sampling(max_tokens=config.max_answer_tokens, temperature=config.temperature)
 
     async def play(self, task: Task) -> Episode:
         """One episode, whatever becomes of it."""
@@ -135,9 +136,16 @@ class _Player:
         while asked is not None:
             if not asked.has_room:
                 return EpisodeEnd.OUT_OF_TOKENS
-            completion = await self._engine.generate(asked.prompt, self._sampling)
+            completion = await self._engine.generate(asked.prompt, self._sampling(play))
             asked = await self._aside(self._judge, play, episode, asked, completion)
         return EpisodeEnd.SOLVED if episode.solved else EpisodeEnd.OUT_OF_ATTEMPTS
+
+    def _sampling(self, play: _Play) -> Sampling:
+        task, seed = play.task, None
+        if task.draw is not None:
+            words = f"{task.draw}/{task.split}/{task.seed}/{task.sample}/{len(play.turns)}"
+            seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:7])
+        return Sampling(max_tokens=self._config.max_answer_tokens, temperature=self._config.temperature, seed=seed)
 
     async def _aside(self, call: Callable[..., ResultT], *arguments: Any) -> ResultT:
         """Run what may be slow, or raise, off the event loop."""

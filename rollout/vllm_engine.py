@@ -197,6 +197,9 @@ class VllmEngine:
     async def close(self) -> None:
         """End vLLM's processes and wait for them."""
         self._llm.shutdown()
+        if self._llm.output_handler is not None:
+            # Just cancelled; an event loop that is closed before it has ended complains.
+            await asyncio.wait([self._llm.output_handler])
 
     async def _until_settled(self) -> None:
         """Wait while an update is under way; raise what it came to, if not to a verified policy."""

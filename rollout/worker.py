@@ -7,6 +7,7 @@ The four calls of a weight update come from the sender (`rollout/weight_transfer
 """
 
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,18 +38,52 @@ class Played:
     """What a driver has to know of an episode that it never looks into."""
 
     task: Task
+    """Which episode it was; without its `draw`."""
     end: EpisodeEnd
+    """Why it is over."""
+    error: str | None
+    """The traceback, where it failed."""
     reward: float
+    """What it earned."""
+    num_turns: int
+    """How many answers were drawn."""
+    num_shown_tokens: int
+    """How many tokens were shown, each counted once."""
     num_sampled_tokens: int
+    """How many tokens were drawn."""
+    num_context_tokens: int
+    """The length of the dialogue before each answer, added up."""
+    num_contexts: int
+    """How many dialogues it was."""
+    oldest_version: int
+    """The oldest version of the policy that drew any of its tokens; without tokens, more than there can be."""
+
+    @property
+    def num_tokens(self) -> int:
+        """The length of the record."""
+        return self.num_shown_tokens + self.num_sampled_tokens
 
     @classmethod
     def of(cls, episode: Episode) -> Self:
         """The summary of an episode."""
+        before = num_contexts = num_context_tokens = 0
+        for turn in episode.turns:
+            num_contexts += turn.starts_new_context
+            before = (0 if turn.starts_new_context else before) + len(turn.shown_token_ids)
+            num_context_tokens += before
+            before += len(turn.sampled_token_ids)
+        versions = [span.version for turn in episode.turns for span in turn.policy_versions]
         return cls(
             task=Task(seed=episode.seed, split=episode.split, sample=episode.sample),
             end=episode.end,
+            error=episode.error,
             reward=episode.reward,
+            num_turns=len(episode.turns),
+            num_shown_tokens=sum(len(turn.shown_token_ids) for turn in episode.turns),
             num_sampled_tokens=episode.num_sampled_tokens,
+            num_context_tokens=num_context_tokens,
+            num_contexts=num_contexts,
+            oldest_version=min(versions, default=sys.maxsize),
         )
 
 

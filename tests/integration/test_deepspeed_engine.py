@@ -13,7 +13,14 @@ from ray.exceptions import RayTaskError
 from torch import Tensor, nn
 
 from learner.config import DeepSpeedConfig, OptimizerConfig
-from learner.deepspeed_engine import CheckpointMismatch, DistributedEngine, NonFinite, StepReport, learning_rate_at
+from learner.deepspeed_engine import (
+    CheckpointMismatch,
+    DistributedEngine,
+    NonFinite,
+    StepReport,
+    gathered,
+    learning_rate_at,
+)
 from tests.support.ranks import end_ranks, run_ranks, start_ranks
 
 pytestmark = pytest.mark.timeout(120)
@@ -78,7 +85,7 @@ def losses_of(model: nn.Module, step: int, rank: int, num_ranks: int) -> Iterato
 
 
 def bare_loop(num_ranks: int, dtype: str) -> tuple[dict[str, Tensor], list[StepReport]]:
-    """What the engine has to do, in PyTorch and one process. What is stepped is in float32, whatever the model is in."""
+    """What the engine has to do, in PyTorch and one process; steps are in float32, whatever the model is in."""
     model = Model().to(getattr(torch, dtype))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     masters = [nn.Parameter(parameter.detach().float().clone()) for parameter in trained]
@@ -346,3 +353,90 @@ def test_ranks_exchange_numbers_in_double_precision_and_rows_in_their_order() ->
 def test_offloading_what_is_not_apart_is_refused() -> None:
     with pytest.raises(RayTaskError, match="set zero_stage to 1, 2 or 3"):
         run_ranks(1, save_only, DeepSpeedConfig(zero_stage=0, offload_optimizer=True), Path())
+
+
+def tiny_policy(kind: str, folder: Path) -> nn.Module:
+    """The saved random model, with low-rank additions where asked for."""
+    import peft
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    policy: Any = (AutoModelForImageTextToText if "picture" in kind else AutoModelForCausalLM).from_pretrained(folder)
+    options = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"])
+    if "injected" in kind:
+        policy = peft.inject_adapter_in_model(options, policy)
+    elif "wrapped" in kind:
+        policy = peft.get_peft_model(policy, options)
+    return policy
+
+
+def merged_by_peft(kind: str, folder: Path, state: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """What a plain source sends of a model in this state, which peft has merged."""
+    from rollout.weight_source import HuggingFaceSource
+
+    is_injected = "injected" in kind
+    policy: Any = tiny_policy("wrapped" + kind.removeprefix("injected") if is_injected else kind, folder)
+    policy.load_state_dict({f"base_model.model.{name}" if is_injected else name: state[name] for name in state}, False)
+    return list(HuggingFaceSource(policy.merge_and_unload() if hasattr(policy, "merge_and_unload") else policy, folder))
+
+
+def send(rank: int, num_ranks: int, sharing: DeepSpeedConfig, kind: str, folder: Path) -> list[int]:
+    """Compare what is sent before and after a step with what a plain source says; how much was gathered at once."""
+    from learner import zero_source
+    from tests.support.tiny_models import make_picture_model, make_text_model
+
+    if rank == 0:
+        make_picture_model(folder) if "picture" in kind else make_text_model(folder, tied="tied" in kind)
+    torch.distributed.barrier()
+    policy = tiny_policy(kind, folder)
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+    engine = start(sharing, policy)
+    source = zero_source.DeepSpeedZeroSource(policy, folder, bucket_bytes=40_000)
+    at_once: list[int] = []
+
+    def counted(parameters: Any) -> Any:
+        parameters = list(parameters)
+        at_once.append(len(parameters))
+        return gathered(parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zero_source, "gathered", counted)
+        for step in range(2):
+            state = engine.whole_state_dict()
+            sent = list(source)
+            if state is not None:
+                expected = merged_by_peft(kind, folder, state)
+                assert [name for name, _ in sent] == [name for name, _ in expected]
+                assert all(
+                    torch.equal(*pair) for pair in zip(dict(sent).values(), dict(expected).values(), strict=True)
+                )
+                described = [(meta.name, meta.dtype, tuple(meta.shape)) for meta in source.metadata()]
+                assert described == [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in sent]
+            unchanged = engine.whole_state_dict()
+            assert (
+                state is None or unchanged is None or all(torch.equal(state[name], unchanged[name]) for name in state)
+            )
+            token_ids = torch.arange(8)[None] + 8 * rank + step
+            engine.accumulate(engine.module(input_ids=token_ids, labels=token_ids).loss)
+            engine.step()
+    engine.close()
+    return at_once
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind"),
+    [
+        (3, "text"),
+        (3, "tied text"),
+        (3, "picture"),
+        (3, "injected into tied text"),
+        (3, "wrapped text"),
+        (2, "injected into text"),
+        (0, "wrapped text"),
+    ],
+)
+def test_what_is_sent_is_the_whole_merged_model_under_its_saved_names(stage: int, kind: str, tmp_path: Path) -> None:
+    at_once, same = run_ranks(2, send, SHARINGS[stage], kind, tmp_path)
+    assert at_once == same
+    assert len(at_once) > 4 and max(at_once) > 2

@@ -5,6 +5,7 @@
 A group of ranks is started by the first test that wants one of its size, and kept for others; `end_ranks` ends all.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,8 @@ class _Rank:
     """A process that has joined others."""
 
     def __init__(self, rank: int, num_ranks: int, address: str) -> None:
+        # Importing DeepSpeed's optimizers would load PyTorch's compiler, which takes three seconds and is not used.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
         import torch
 
         from learner.deepspeed_engine import join_ranks

@@ -1,12 +1,17 @@
 """Configurations merge left to right, and every mistake is told with its key, value, rule and fix."""
 
+import doctest
 from pathlib import Path
 
 import pytest
 
-from cluster.config import describe_options, load_config, to_yaml
+from cluster import config as config_module
+from cluster import faults
+from cluster.config import Config, describe_options, load_config, load_words, suite_environments, to_yaml
 from cluster.errors import ConfigError
+from envs.countdown import Config as CountdownConfig
 from envs.general_points import Config as GeneralPointsConfig
+from envs.route_navigation import Config as RouteConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
 CARDS = CONFIGS / "general_points.yaml"
@@ -59,6 +64,30 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path: Path) -> None:
         ("env.target=${nothing}", "Interpolation key 'nothing' not found"),
         ("env.target=[1", "not readable as YAML"),
         ("env=3", "env.name: missing; name one of the environments: add_up, countdown"),
+        ("env.target=0", "; the default is 24"),
+        ("learner.advantage.lamda=0.9", "learner.advantage.lamda=0.9: no such option; did you mean 'lambda'?"),
+        ("learner.advantage.lambda=2", "learner.advantage.lambda=2: input should be less than or equal to 1"),
+        ("learner.preset=papers", "did you mean 'paper'?"),
+        ("learner.freeze=vision_tower", "a list is written as [first, second]"),
+        (
+            "learner=3",
+            "learner=3: input should be a valid dictionary or instance of LearnerConfig; options are written",
+        ),
+        ("learner.optimizer.schedule=cosine", "learner.optimizer: schedule cosine needs total_steps"),
+        ("data.knd=expert", "data.knd=expert: no such option; did you mean 'kind'?"),
+        ("evaluation.suites.hard.envs={}", "evaluation.suites.hard.envs={}: no such option; did you mean 'env'?"),
+        (
+            "evaluation.suites.hard.env.taget=3",
+            "evaluation.suites.hard.env.taget=3: no such option; did you mean 'target'?",
+        ),
+        ("evaluation.suites.hard.env.target=x", "evaluation.suites.hard.env.target=x: input should be a valid integer"),
+        (
+            "evaluation.suites.hard.env.name=countdwn",
+            "evaluation.suites.hard.env.name=countdwn: no environment is called",
+        ),
+        ("evaluation.suites.hard.verifier.presets=a", "did you mean 'preset'?"),
+        ("evaluation.suites.hard.fixation.face_cards=two", "evaluation.suites.hard.fixation.face_cards=two: the rules"),
+        ("cluster.tracking.wandb=me", "cluster.tracking.wandb=me: no such option; did you mean 'wandb_project'?"),
     ],
 )
 def test_a_mistake_is_told_with_its_key_and_the_fix(override: str, message: str) -> None:
@@ -91,6 +120,93 @@ def test_an_unreadable_file_is_named(tmp_path: Path, text: str, message: str) ->
 def test_a_missing_file_suggests_its_neighbour() -> None:
     with pytest.raises(ConfigError, match=r"general_point\.yaml: no such file; did you mean '.*general_points\.yaml'"):
         load_config([CONFIGS / "general_point.yaml"])
+
+
+def test_an_option_with_an_alias_is_written_by_it(tmp_path: Path) -> None:
+    experiment = write(tmp_path, "env: {name: add_up}\nlearner: {advantage: {lambda: 0.5}}")
+    assert load_config([experiment]).learner.advantage.lambda_ == 0.5
+    config = load_config([experiment], ["learner.advantage.lambda=0.25", "learner.preset=paper"])
+    assert config.learner.advantage.lambda_ == 0.25
+    assert "lambda: 0.25" in to_yaml(config)
+    assert load_config([write(tmp_path, to_yaml(config))]) == config
+
+
+def test_files_and_overrides_may_stand_in_any_order(tmp_path: Path) -> None:
+    experiment = write(tmp_path, "env: {target: 30}")
+    config = load_words(["env.num_cards=5", str(CARDS), str(experiment)])
+    assert isinstance(config.env, GeneralPointsConfig)
+    assert (config.env.target, config.env.num_cards) == (30, 5)
+
+
+def suites(*overrides: str, file: Path = CARDS) -> Config:
+    return load_config([file], overrides)
+
+
+def test_a_suite_differs_from_training_only_where_it_says_so() -> None:
+    config = suites(
+        "env.target=30",
+        "env.look.layout=grid",
+        "verifier.rewards={correct: 3}",
+        "evaluation.suites.shifted.env={look: {font: serif}, face_cards: eleven_twelve_thirteen}",
+        "evaluation.suites.shifted.verifier.rewards.unreadable=-4",
+        "evaluation.suites.in_distribution={}",
+    )
+    env, verifier = suite_environments(config)["shifted"]
+    assert isinstance(env, GeneralPointsConfig)
+    assert (env.target, env.look.layout, env.look.font, env.face_cards.K) == (30, "grid", "serif", 13)
+    assert verifier.rewards == {"correct": 3, "unreadable": -4}
+    assert suite_environments(config)["in_distribution"] == (config.env, config.verifier)
+
+
+def test_a_suite_of_another_environment_starts_from_its_defaults() -> None:
+    config = suites(
+        "env.max_attempts=2",
+        "verifier={preset: paper, rewards: {correct: 3}}",
+        "evaluation.suites.countdown.env={name: countdown, num_numbers: 5}",
+    )
+    env, verifier = suite_environments(config)["countdown"]
+    assert env == CountdownConfig(name="countdown", num_numbers=5)
+    assert (verifier.preset, verifier.rewards) == ("paper", {})
+
+
+def test_null_gives_way_to_an_option_that_excludes_another() -> None:
+    routes = CONFIGS / "route_navigation.yaml"
+    written = ["env.city.num_routes=50", "env.dataset=here"]
+    with pytest.raises(ConfigError, match="dataset and city are both given"):
+        suites(*written, file=routes)
+    config = suites(*written, "env.city=null", "evaluation.suites.other.env={dataset: null, city: null}", file=routes)
+    assert isinstance(config.env, RouteConfig)
+    assert config.env.dataset == Path("here")
+    other = suite_environments(config)["other"][0]
+    assert isinstance(other, RouteConfig)
+    assert other.dataset is None
+
+
+def test_all_mistakes_in_suites_are_told_at_once_and_by_name() -> None:
+    with pytest.raises(ConfigError) as fault:
+        suites("evaluation.suites.a.env.taget=3", "evaluation.suites.b.env.num_cards=9", "cluster.iterations=0")
+    assert [line.partition("=")[0] for line in str(fault.value).splitlines()] == [
+        "cluster.iterations",
+        "evaluation.suites.a.env.taget",
+        "evaluation.suites.b.env.num_cards",
+    ]
+
+
+def test_every_option_of_every_section_has_its_docstring() -> None:
+    described = describe_options(Config, "")
+    assert "learner.advantage.lambda  (default 0.95)" in described
+    assert "evaluation.suites.NAME.split  (train | validation | test; default test)" in described
+    assert "cluster.placement  (cpu | one_gpu | colocated | split; default cpu)" in described
+    lines = described.splitlines()
+    bare = [line for line, below in zip(lines, [*lines[1:], ""], strict=True) if "  (" in line and not below.strip()]
+    assert bare == []
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    for module in (config_module, faults):
+        ran = doctest.testmod(module)
+        assert ran.attempted > 0
+        assert ran.failed == 0
 
 
 def test_every_option_is_described_with_its_default() -> None:

@@ -238,3 +238,43 @@ def test_options_that_leave_no_hand_are_an_error_that_names_them() -> None:
     impossible = environment(num_cards=3, target=999)
     with pytest.raises(ValueError, match=r"target=999, num_cards=3.*loosen"):
         impossible.open(0, "train")
+
+
+def test_splitting_by_hand_leaves_the_numbers_that_are_held_out_alone() -> None:
+    """Three kinds: hands to train on, unseen hands of numbers that training meets, and unseen numbers."""
+    by_hand = environment(split_by="hand", at_least_one_face_card=True)
+    shifted = environment(
+        split_by="hand", at_least_one_face_card=True, face_cards="eleven_twelve_thirteen", training_face_cards="ten"
+    )
+    trained, unseen = hands(by_hand, 600), [*hands(by_hand, 200, "test"), *hands(shifted, 200, "test")]
+    unseen_numbers = {_trained(hand) for hand in hands(environment(at_least_one_face_card=True), 300, "test")}
+    trained_numbers = {_trained(hand) for hand in trained}
+    assert not {_cards(hand) for hand in trained} & {_cards(hand) for hand in unseen}
+    assert sum(_trained(hand) in trained_numbers for hand in unseen) > 200
+    assert not unseen_numbers & {*trained_numbers, *map(_trained, unseen)}
+
+
+def test_plain_numbers_stand_for_face_cards_and_no_rule_changes_them() -> None:
+    plain = environment(
+        face_cards_as_numbers=True, face_cards="eleven_twelve_thirteen", training_face_cards="ten", target=24
+    )
+    seen = hands(plain, 300)
+    assert {"11", "12", "13"} < {label for hand in seen for label in hand.labels}
+    for hand in seen:
+        assert not set(hand.labels) & set("JQK")
+        assert hand.numbers == hand.training_numbers == tuple(1 if a == "A" else int(a) for a in hand.labels)
+    replaced = {"11": 10, "12": 10, "13": 10}
+    as_faces = {tuple(sorted(replaced.get(label) or int(label.replace("A", "1")) for label in h.labels)) for h in seen}
+    assert not as_faces & {_trained(hand) for hand in hands(environment(), 300, "test")}
+
+
+@pytest.mark.parametrize("option", ["at_least_one_face_card", "rule_changes_numbers"])
+def test_plain_numbers_and_face_cards_do_not_go_together(option: str) -> None:
+    with pytest.raises(ValidationError, match="face_cards_as_numbers deals no face card"):
+        environment(face_cards_as_numbers=True, training_face_cards="eleven_twelve_thirteen", **{option: True})
+    with pytest.raises(ValidationError, match="needs modality=text"):
+        environment(face_cards_as_numbers=True, modality="pictures")
+
+
+def _cards(hand: Hand) -> tuple[str, ...]:
+    return tuple(sorted(hand.labels))

@@ -1,0 +1,118 @@
+"""Measures a policy on named suites: environments with other rules, looks or targets, always the same tasks.
+
+    Evaluator(config, rollouts, …).run(iteration)   →  one row for each suite and temperature
+
+Episodes are measured where they are, in a Ray task; the driver gets the row.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.config import Config, suite_environments
+from cluster.errors import RunError
+from cluster.measures import evaluate_episodes
+from cluster.record.console import Progress
+from cluster.record.episode_log import append_episodes
+from cluster.record.run_directory import RunDirectory
+from cluster.rollout_group import Adopt, RolloutGroup
+from envs.catalog import make_environment
+from envs.protocol import EnvConfig
+from learner.demonstrations import DemonstrationConfig, make_demonstrations, to_episode
+from learner.group import LearnerGroup
+from learner.worker import Item
+from rollout.play import Task
+from rollout.transcript import ChatTokens
+from verifier.rewards import VerifierConfig
+
+
+class Evaluator:
+    """Plays and measures all suites with the rollout workers' present policy."""
+
+    def __init__(
+        self, config: Config, rollouts: RolloutGroup, adopt: Adopt, directory: RunDirectory, chat: ChatTokens
+    ) -> None:
+        self._config, self._rollouts, self._adopt = config, rollouts, adopt
+        self._directory, self._chat = directory, chat
+
+    def run(self, iteration: int, progress: Progress) -> list[dict[str, Any]]:
+        """One row for each suite and temperature."""
+        rows = []
+        for suite, (env, verifier) in suite_environments(self._config).items():
+            for temperature in self._config.evaluation.temperatures:
+                progress.stage(f"evaluate {suite}")
+                rows.append(self._measure(suite, env, verifier, temperature, iteration))
+        return rows
+
+    def generalisation_loss(self, learner: LearnerGroup) -> dict[str, float]:
+        """The cross-entropy of demonstrations of the validation split, where the config asks for it."""
+        count = self._config.evaluation.generalisation_loss
+        if not count:
+            return {}
+        env = make_environment(self._config.env, self._config.verifier)
+        data = DemonstrationConfig(count=count, split="validation")
+        items = []
+        for demonstration in make_demonstrations(env, data):
+            episode = to_episode(demonstration, self._chat)
+            length = sum(turn.num_tokens for turn in episode.turns)
+            items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
+        return {"generalisation_loss": learner.loss_of(items)}
+
+    def _measure(
+        self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int
+    ) -> dict[str, Any]:
+        evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
+        config = self._config.rollout.model_copy(update={"temperature": temperature})
+        first = evaluation.first_seed
+        tasks = [
+            # The draws are the same for every checkpoint, so that two of them are compared on equal luck.
+            Task(seed=seed, split=options.split, sample=sample, draw=f"{suite}/{temperature}")
+            for seed in range(first, first + (options.episodes or evaluation.episodes))
+            for sample in range(evaluation.samples_per_task)
+        ]
+        played = list(self._rollouts.play(tasks, env, verifier, config, self._adopt))
+        if not played:
+            raise RunError(f"suite {suite} played nothing")
+        context = {"iteration": iteration, "suite": suite, "temperature": temperature}
+        references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
+        row = ray.get(
+            _measured.options(num_cpus=0).remote(
+                references,
+                env,
+                verifier,
+                dict(options.fixation or {}),
+                evaluation.pass_at,
+                str(self._directory.path),
+                context,
+            )
+        )
+        return {**context, **row}
+
+
+def _order(task: Task) -> tuple[int, int]:
+    return task.seed, task.sample
+
+
+@ray.remote
+def _measured(
+    references: list[Any],
+    env: EnvConfig,
+    verifier: VerifierConfig,
+    fixation: Mapping[str, Any],
+    pass_at: tuple[int, ...],
+    directory: str,
+    context: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The measures of the episodes, which are kept in the run's episode log."""
+    episodes = ray.get(references)
+    fixation_env = env.model_validate({**env.model_dump(), **fixation}) if fixation else None
+    name = f"{context['suite']}_t{context['temperature']:g}_{context['iteration']:06d}.jsonl"
+    append_episodes(Path(directory) / "episodes" / name, episodes, **context)
+    return evaluate_episodes(
+        episodes,
+        env=(env, verifier),
+        fixation_env=(fixation_env, verifier) if fixation_env else None,
+        pass_at=pass_at,
+    )

@@ -1,0 +1,211 @@
+"""What a plan expects each device to hold, in GiB: exact where it is arithmetic, and an estimate for activations.
+
+    memory_of(config, architecture, placement, hardware)   →  Memory: a table of rows, and whether each phase fits
+
+P parameters, of which T are trained by R ranks; b bytes to a value of the model, which is 2 in bfloat16:
+
+    ZeRO stage   weights    gradients   AdamW and fp32 weights
+    0            P b        4 T         8 T                       in bfloat16, 0 runs as 1
+    1            P b        4 T         12 T / R
+    2            P b        4 T / R     12 T / R
+    3            P b / R    4 T / R     12 T / R
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from cluster.architecture import Architecture
+from cluster.config import Config
+from cluster.hardware import GIB, Hardware
+from cluster.placement import Placement
+from learner.config import LearnerConfig
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+FP32_BYTES = 4
+HOST = "each host"
+PROCESS_GIB = 1.0
+"""What a process takes before it holds any weights: libraries, and the context of its device."""
+SAMPLED_SHARE = 0.5
+"""Which part of a micro-batch's tokens is taken to be sampled: only they have logits."""
+LOGIT_COPIES = 4
+"""Logits, those divided by the temperature, log-probabilities, and a gradient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRow:
+    """One use of a device's memory: `MemoryRow(what="weights", playing=15.0, learning=15.0)`."""
+
+    what: str
+    """In words."""
+    playing: float
+    """GiB while rollouts play."""
+    learning: float
+    """GiB while the learner learns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the fullest device of a kind holds."""
+
+    device: str
+    """Which devices these are."""
+    room: float
+    """GiB that one has."""
+    rows: tuple[MemoryRow, ...]
+    """What it holds."""
+
+    @property
+    def total(self) -> MemoryRow:
+        """All of it."""
+        playing, learning = sum(row.playing for row in self.rows), sum(row.learning for row in self.rows)
+        return MemoryRow(what="total", playing=playing, learning=learning)
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room in every phase."""
+        return max(self.total.playing, self.total.learning) <= self.room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Room for keys and values in one engine."""
+
+    gib: float
+    """How much."""
+    num_tokens: int
+    """For how many tokens that is enough."""
+
+
+def memory_of(
+    config: Config, architecture: Architecture, placement: Placement, hardware: Hardware
+) -> tuple[Memory, ...]:
+    """The device of a learner rank, that of an engine where it is another, and the host."""
+    has_learner = any(actor.role == "learner" for actor in placement.actors)
+    on_gpu = config.cluster.placement != "cpu"
+    learner = learner_rows(config.learner, architecture) if has_learner else {}
+    host = _host_rows(config, architecture, placement, learner)
+    whole_host = Memory(device=HOST, room=hardware.memory_gib, rows=host)
+    if not on_gpu:
+        return (whole_host,)
+    room = hardware.gpu_memory_gib
+    engine = room * config.rollout.engine.gpu_memory_fraction
+    playing = MemoryRow(what="rollout engine: weights, keys and values", playing=engine, learning=PROCESS_GIB)
+    resting = _rows(learner, PROCESS_GIB)
+    if config.cluster.placement == "split":
+        always = MemoryRow(what=playing.what, playing=engine, learning=engine)
+        engines = Memory(device="each GPU of an engine", room=room, rows=(always,))
+        learners = (Memory(device="each GPU of a learner rank", room=room, rows=resting),) if has_learner else ()
+        return (*learners, engines, whole_host)
+    return (Memory(device="each GPU", room=room, rows=(*resting, playing) if has_learner else (playing,)), whole_host)
+
+
+def cache_of(config: Config, architecture: Architecture, hardware: Hardware) -> Cache:
+    """Room for keys and values: what the engine's share leaves beside the weights, or what it is given on CPUs."""
+    engine = config.rollout.engine
+    per_token = architecture.cache_bytes_per_token(BYTES[engine.dtype]) / engine.tensor_parallel_size
+    gib = engine.cpu_cache_gib
+    if config.cluster.placement != "cpu":
+        weights = architecture.num_parameters * BYTES[engine.dtype] / engine.tensor_parallel_size / GIB
+        gib = hardware.gpu_memory_gib * engine.gpu_memory_fraction - weights - PROCESS_GIB
+    return Cache(gib=gib, num_tokens=max(0, int(gib * GIB / per_token)))
+
+
+def trained_parameters(learner: LearnerConfig, architecture: Architecture) -> int:
+    """How many parameters learn, those of the critic included."""
+    critic = value_head_parameters(learner, architecture)
+    if learner.lora.rank:
+        # Each adapted layer of m × n gets rank · (m + n); these are the seven of every block.
+        attention = architecture.num_heads * architecture.head_size
+        keys = architecture.num_kv_heads * architecture.head_size
+        width, inner = architecture.hidden_size, architecture.intermediate_size
+        sides = 2 * (width + attention) + 2 * (width + keys) + 3 * (width + inner)
+        return critic + learner.lora.rank * sides * architecture.num_layers
+    frozen = sum(architecture.parameters.get(part, 0) for part in learner.freeze)
+    return critic + architecture.num_parameters - frozen
+
+
+def value_head_parameters(learner: LearnerConfig, architecture: Architecture) -> int:
+    """Of the critic's small network."""
+    widths = [architecture.hidden_size, *learner.value_head.hidden_sizes, 1]
+    return sum(before * after + after for before, after in pairwise(widths))
+
+
+def learner_rows(learner: LearnerConfig, architecture: Architecture) -> dict[str, tuple[float, float]]:
+    """What one rank holds on its device, as GiB while it rests and while it learns."""
+    value_bytes, ranks = BYTES[learner.dtype], learner.num_ranks
+    trained = trained_parameters(learner, architecture)
+    whole = architecture.num_parameters + value_head_parameters(learner, architecture)
+    stage = max(learner.deepspeed.zero_stage, int(learner.dtype == "bfloat16"))
+    weights = whole * value_bytes / (ranks if stage == 3 else 1)
+    gradients = trained * FP32_BYTES / (ranks if stage >= 2 else 1)
+    optimizer = trained * (12 / ranks if stage else 8)
+    if learner.deepspeed.offload_optimizer:
+        optimizer = 0
+    rows = {
+        "learner: weights": (weights, weights),
+        f"learner: gradients (ZeRO {stage})": (0.0, gradients),
+        f"learner: AdamW and fp32 weights (ZeRO {stage})": (optimizer, optimizer),
+        "learner: activations and logits (estimate)": (0.0, activation_bytes(learner, architecture)),
+    }
+    if (learner.loss.kl_coefficient or learner.sft.kl_coefficient) and not learner.lora.rank:
+        reference = architecture.num_parameters * value_bytes
+        rows["learner: the initial policy, to compare with"] = (reference, reference)
+    return {what: (resting / GIB, learning / GIB) for what, (resting, learning) in rows.items()}
+
+
+def activation_bytes(learner: LearnerConfig, architecture: Architecture) -> float:
+    """What a forward keeps for the backward: with checkpointing a layer's input each and all of one layer."""
+    value_bytes = BYTES[learner.dtype]
+    width = architecture.hidden_size
+    layer = value_bytes * (8 * width + 4 * architecture.intermediate_size)
+    layers = architecture.num_layers
+    per_token = layers * value_bytes * width + layer if learner.deepspeed.gradient_checkpointing else layers * layer
+    logits = SAMPLED_SHARE * LOGIT_COPIES * FP32_BYTES * architecture.vocab_size
+    return learner.micro_batch_tokens * (per_token + logits)
+
+
+def _rows(learner: Mapping[str, tuple[float, float]], processes: float) -> tuple[MemoryRow, ...]:
+    rows = [MemoryRow(what=what, playing=resting, learning=learning) for what, (resting, learning) in learner.items()]
+    if rows:
+        rows.append(MemoryRow(what="process and device context", playing=processes, learning=processes))
+    return tuple(rows)
+
+
+def _host_rows(
+    config: Config, architecture: Architecture, placement: Placement, learner: Mapping[str, tuple[float, float]]
+) -> tuple[MemoryRow, ...]:
+    """Of the fullest host."""
+    engine = config.rollout.engine
+    on = [
+        [actor for actor in placement.actors if placement.hosts[actor.bundle] == host]
+        for host in sorted({host for host in placement.hosts if host is not None})
+    ]
+    fullest = max(on, key=len, default=[])
+    ranks = sum(actor.role == "learner" for actor in fullest)
+    workers = len(fullest) - ranks
+    weights = architecture.num_parameters * BYTES[engine.dtype] / GIB
+    processes = _always("processes", len(fullest) * PROCESS_GIB)
+    if config.cluster.placement == "cpu":
+        copies = tuple(
+            MemoryRow(what=what, playing=ranks * resting, learning=ranks * learning)
+            for what, (resting, learning) in learner.items()
+        )
+        cache = engine.cpu_cache_gib
+        return (
+            *copies,
+            _always("engines: weights", workers * weights),
+            _always("engines: keys and values", workers * cache),
+            processes,
+        )
+    rows = [processes]
+    if config.cluster.placement != "split":
+        rows.append(MemoryRow(what="weights of sleeping engines", playing=0.0, learning=workers * weights))
+    if config.learner.deepspeed.offload_optimizer and ranks:
+        share = trained_parameters(config.learner, architecture) / config.learner.num_ranks / GIB
+        rows.append(_always("offloaded AdamW, fp32 weights and gradients", ranks * share * 16))
+    return tuple(rows)
+
+
+def _always(what: str, gib: float) -> MemoryRow:
+    return MemoryRow(what=what, playing=gib, learning=gib)

@@ -1,0 +1,162 @@
+"""Whether the model is there, is whole, and can do what it is asked to."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from cluster.architecture import KNOWN, Architecture, UnreadableModel, known_architecture, read_architecture
+from cluster.config import Config, suite_environments
+from cluster.faults import Finding, hint, note
+from cluster.placement import Command
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+def architecture_of(config: Config, *, elsewhere: bool = False) -> Architecture | None:
+    """Of `learner.model`, if it can be read, or known by its name where that will do."""
+    if config.learner.model is None:
+        return None
+    try:
+        return read_architecture(Path(config.learner.model))
+    except (OSError, UnreadableModel):
+        return known_architecture(config.learner.model) if elsewhere else None
+
+
+def model_findings(config: Config, command: Command, *, elsewhere: bool) -> Iterator[Finding]:
+    """Of the folder, then of what is in it."""
+    folder_findings = list(_folder(config.learner.model, elsewhere=elsewhere))
+    yield from folder_findings
+    architecture = architecture_of(config, elsewhere=elsewhere)
+    if architecture is None:
+        return
+    yield from _abilities(config, architecture, elsewhere=elsewhere)
+    yield from _engine(config, architecture)
+    if command != "evaluate":
+        yield from _training(config, architecture)
+
+
+def _folder(model: str | None, *, elsewhere: bool) -> Iterator[Finding]:
+    key = "learner.model"
+    if model is None:
+        yield Finding(
+            key=key,
+            value=None,
+            rule="there is no policy to begin with",
+            fix="name the folder of a model, as save_pretrained writes it, in learner.model",
+        )
+        return
+    folder = Path(model)
+    if not folder.is_dir():
+        if not elsewhere:
+            near = [str(other) for other in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+            fix = hint(model, near, "beside it are") if near else "fetch the model into that folder, or name another"
+            yield Finding(key=key, value=model, rule="no such folder", fix=f"{fix}; or plan with --elsewhere")
+        elif known_architecture(model) is None:
+            names = ", ".join(KNOWN)
+            yield note(
+                key,
+                model,
+                "it is not here, and its name tells nothing of its size, so memory and compute stay open",
+                f"plan where it is, or with a name that begins like one of {names}",
+            )
+        return
+    missing = None
+    if not (folder / "config.json").is_file():
+        missing = "config.json"
+    elif not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        missing = "tokenizer"
+    elif not any(next(folder.glob(pattern), None) for pattern in WEIGHT_FILES):
+        missing = "weights (*.safetensors)"
+    if missing:
+        yield Finding(
+            key=key,
+            value=model,
+            rule=f"the folder has no {missing}",
+            fix="name the folder that save_pretrained wrote, with the tokenizer saved into it too",
+        )
+        return
+    try:
+        read_architecture(folder)
+    except UnreadableModel as error:
+        yield Finding(key=key, value=model, rule=str(error), fix="name another model")
+
+
+def _abilities(config: Config, architecture: Architecture, *, elsewhere: bool) -> Iterator[Finding]:
+    model = config.learner.model
+    environments = {"": config.env}
+    environments |= {f"evaluation.suites.{name}.": env for name, (env, _) in suite_environments(config).items()}
+    shows = [prefix for prefix, env in environments.items() if getattr(env, "modality", "text") == "pictures"]
+    if shows and not architecture.has_eyes:
+        yield Finding(
+            key="learner.model",
+            value=model,
+            rule=f"{architecture.model_type} cannot see, and {shows[0]}env.modality=pictures",
+            fix="name a model that can, as models/Qwen2.5-VL-7B-Instruct, or set modality=text",
+        )
+    if architecture.model_type == "mllama":
+        yield Finding(
+            key="learner.model",
+            value=model,
+            rule="vLLM no longer has mllama",
+            fix="for tasks in words use its text part, which is Llama-3.1-8B-Instruct; for pictures Qwen2.5-VL",
+        )
+    if architecture.counts_positions and not elsewhere and find_spec("torchvision") is None:
+        yield note(
+            "learner.model",
+            model,
+            f"the processor of {architecture.model_type} needs torchvision, which is not installed",
+            "install the build of torchvision that belongs to this torch, or use an Idefics3",
+        )
+
+
+def _engine(config: Config, architecture: Architecture) -> Iterator[Finding]:
+    engine = config.rollout.engine
+    if architecture.max_positions is not None and engine.max_context_tokens > architecture.max_positions:
+        yield Finding(
+            key="rollout.engine.max_context_tokens",
+            value=engine.max_context_tokens,
+            rule=f"the model was made for {architecture.max_positions} at most",
+            fix="lower it, or name a model with a longer context",
+        )
+    if architecture.num_heads % engine.tensor_parallel_size:
+        yield Finding(
+            key="rollout.engine.tensor_parallel_size",
+            value=engine.tensor_parallel_size,
+            rule=f"the model's {architecture.num_heads} attention heads cannot be shared evenly by as many GPUs",
+            fix="choose a divisor of it",
+        )
+
+
+def _training(config: Config, architecture: Architecture) -> Iterator[Finding]:
+    learner = config.learner
+    if learner.layout in ("rows", "flat") and architecture.counts_positions:
+        yield Finding(
+            key="learner.layout",
+            value=learner.layout,
+            rule=f"{architecture.model_type} counts positions over whole rows, so sequences cannot share one",
+            fix="use padded or auto",
+        )
+    elif learner.layout == "flat" and config.cluster.placement == "cpu":
+        yield note(
+            "learner.layout",
+            "flat",
+            "on CPUs attention goes over the whole row, where most of it is masked away",
+            "use padded or rows",
+        )
+    absent = [part for part in learner.freeze if part not in architecture.parameters]
+    if absent:
+        parts = ", ".join(architecture.parameters)
+        yield Finding(
+            key="learner.freeze",
+            value=learner.freeze,
+            rule=f"{architecture.model_type} has no {absent[0]}",
+            fix=f"leave it out; its parts are {parts}",
+        )
+    elif not learner.lora.rank and set(architecture.parameters) <= set(learner.freeze):
+        yield Finding(
+            key="learner.freeze",
+            value=learner.freeze,
+            rule="leaves nothing of the policy to train",
+            fix="leave one part out",
+        )

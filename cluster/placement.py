@@ -1,0 +1,218 @@
+"""Which actor sits where: bundles of a Ray placement group, and who takes what of each.
+
+place(config, hardware)       →  Placement      pure
+reserved(placement, seconds)  →  the same, with Ray's placement group behind it
+
+cpu          bundle i: learner rank i and rollout worker i, on the cores of one host
+one_gpu      one bundle: both take turns on one GPU
+colocated    bundle i: one GPU, shared by learner rank i and rollout worker i, which take turns
+split        a bundle with one GPU for each rank, then one for each worker with as many GPUs as its engine takes
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Literal
+
+from cluster.config import Config
+from cluster.errors import RunError
+from cluster.hardware import Hardware, described
+
+Role = Literal["learner", "rollout"]
+Seat = tuple[Role, int]
+"""Which rank, or which worker."""
+Strategy = Literal["PACK", "STRICT_PACK", "SPREAD"]
+Command = Literal["rl", "sft", "evaluate", "compare"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """One process: `Actor(role="rollout", number=3, bundle=3, num_cpus=1.0, num_gpus=0.5, threads=12)`."""
+
+    role: Role
+    """Whether it learns or plays."""
+    number: int
+    """Which rank, or which worker."""
+    bundle: int
+    """Where it sits."""
+    num_cpus: float
+    """How many cores Ray counts as taken by it."""
+    num_gpus: float
+    """How many GPUs, or which part of one."""
+    threads: int
+    """In how many threads it computes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Bundles and actors."""
+
+    bundles: tuple[Mapping[str, float], ...]
+    """What each bundle reserves, in Ray's words: `{"CPU": 2, "GPU": 1}`."""
+    strategy: Strategy
+    """How Ray lays bundles out over hosts."""
+    actors: tuple[Actor, ...]
+    """All ranks, then all workers."""
+    hosts: tuple[int | None, ...]
+    """On which host each bundle will lie if all are empty; None where there is no room for it."""
+    group: Any = None
+    """Ray's placement group, once it is reserved."""
+
+    @property
+    def learner_threads(self) -> int:
+        """In how many threads each learner rank computes."""
+        return next((actor.threads for actor in self.actors if actor.role == "learner"), 1)
+
+    @property
+    def num_gpus(self) -> int:
+        """How many GPUs all bundles reserve."""
+        return int(sum(bundle.get("GPU", 0) for bundle in self.bundles))
+
+    def learner_options(self, rank: int) -> dict[str, Any]:
+        """Ray's options for a learner rank."""
+        return self._options(self._actor("learner", rank))
+
+    def rollout_options(self, number: int) -> dict[str, Any]:
+        """Ray's options for a rollout worker."""
+        actor = self._actor("rollout", number)
+        # An engine reads the number of its threads from here, and Ray would set it to the cores that it counts.
+        return {**self._options(actor), "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(actor.threads)}}}
+
+    def _actor(self, role: Role, number: int) -> Actor:
+        return next(actor for actor in self.actors if actor.role == role and actor.number == number)
+
+    def _options(self, actor: Actor) -> dict[str, Any]:
+        options: dict[str, Any] = {"num_cpus": actor.num_cpus, "num_gpus": actor.num_gpus}
+        if self.group is not None:
+            from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
+                self.group, placement_group_bundle_index=actor.bundle
+            )
+        return options
+
+
+def place(config: Config, hardware: Hardware | None = None, command: Command = "rl") -> Placement:
+    """Who sits where; without hardware, on what the configuration describes. It judges nothing: `plan.check` does."""
+    hardware = hardware or described(config)
+    ranks = config.learner.num_ranks if command != "evaluate" else 0
+    workers = config.cluster.num_rollout_workers
+    kind = config.cluster.placement
+    if kind == "cpu":
+        return _on_cores(config, hardware, ranks, workers)
+    if kind == "split":
+        bundle_gpus = [1] * ranks + [config.rollout.engine.tensor_parallel_size] * workers
+        ranks_first: tuple[tuple[Role, int], ...] = (("learner", ranks), ("rollout", workers))
+        members: list[list[Seat]] = [[(role, number)] for role, count in ranks_first for number in range(count)]
+    else:
+        num_bundles = 1 if kind == "one_gpu" else max(ranks, workers)
+        bundle_gpus = [1] * num_bundles
+        members = _shared(num_bundles, ranks, workers)
+    strategy: Strategy = "STRICT_PACK" if config.cluster.num_nodes == 1 else "PACK"
+    num_hosts = min(config.cluster.num_nodes, hardware.num_nodes)
+    hosts = _fill(bundle_gpus, hardware.gpus_per_node, num_hosts)
+    busiest = max(hosts.count(host) for host in hosts)
+    # Those who take turns have all cores of their turn; Ray's own count only has to leave room for each.
+    cores = hardware.cores_per_node / busiest
+    cpus = _round_down(min(2.0, cores))
+    actors = [
+        Actor(
+            role=role,
+            number=number,
+            bundle=bundle,
+            num_cpus=_round_down(cpus / len(present)),
+            num_gpus=bundle_gpus[bundle] if len(present) == 1 else 1 / len(present),
+            threads=max(1, int(cores)),
+        )
+        for bundle, present in enumerate(members)
+        for role, number in present
+    ]
+    bundles = tuple({"CPU": cpus, "GPU": gpus} for gpus in bundle_gpus)
+    return Placement(bundles=bundles, strategy=strategy, actors=_in_order(actors), hosts=hosts)
+
+
+def _on_cores(config: Config, hardware: Hardware, ranks: int, workers: int) -> Placement:
+    num_bundles = max(ranks, workers)
+    members = _shared(num_bundles, ranks, workers)
+    spread = config.cluster.num_nodes > 1
+    per_host = -(-num_bundles // hardware.num_nodes) if spread else num_bundles
+    cpus = _round_down(hardware.cores_per_node / per_host)
+    share = max(1, int(cpus))
+    # One core is for the process around the engine: threads beyond the free cores spin, and cost a factor of ten.
+    threads: dict[Role, int] = {"learner": share, "rollout": max(1, share - 1)}
+    if config.rollout.max_policy_lag and ranks:
+        threads = {"learner": max(1, share // 2), "rollout": max(1, share - share // 2 - (share > 2))}
+    actors = [
+        Actor(
+            role=role,
+            number=number,
+            bundle=bundle,
+            num_cpus=_round_down(cpus / len(present)),
+            num_gpus=0.0,
+            threads=threads[role],
+        )
+        for bundle, present in enumerate(members)
+        for role, number in present
+    ]
+    hosts = tuple(bundle % hardware.num_nodes for bundle in range(num_bundles)) if spread else (0,) * num_bundles
+    return Placement(
+        bundles=({"CPU": cpus},) * num_bundles,
+        strategy="SPREAD" if spread else "STRICT_PACK",
+        actors=_in_order(actors),
+        hosts=hosts,
+    )
+
+
+def _shared(num_bundles: int, ranks: int, workers: int) -> list[list[Seat]]:
+    """Rank i and worker i in bundle i, and around again where there are more of them."""
+    members: list[list[Seat]] = [[] for _ in range(num_bundles)]
+    for rank in range(ranks):
+        members[rank % num_bundles].append(("learner", rank))
+    for number in range(workers):
+        members[number % num_bundles].append(("rollout", number))
+    return members
+
+
+def _fill(needs: list[int], room: int, num_hosts: int) -> tuple[int | None, ...]:
+    """The first host that has room for each bundle, in order."""
+    free = [room] * num_hosts
+    hosts: list[int | None] = []
+    for need in needs:
+        host = next((number for number, left in enumerate(free) if left >= need), None)
+        if host is not None:
+            free[host] -= need
+        hosts.append(host)
+    return tuple(hosts)
+
+
+def _in_order(actors: list[Actor]) -> tuple[Actor, ...]:
+    return tuple(sorted(actors, key=lambda actor: (actor.role, actor.number)))
+
+
+def _round_down(value: float) -> float:
+    """To what Ray counts in, and never to nothing."""
+    return max(0.01, int(value * 100) / 100)
+
+
+@contextmanager
+def reserved(placement: Placement, timeout_seconds: float) -> Iterator[Placement]:
+    """The placement in a running Ray; raises RunError, with what is missing, where it is not free in time."""
+    import ray
+    from ray.exceptions import GetTimeoutError
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([dict(bundle) for bundle in placement.bundles], strategy=placement.strategy)
+    try:
+        try:
+            ray.get(group.ready(), timeout=timeout_seconds)
+        except GetTimeoutError:
+            wanted = ", ".join(f"{len(list(same))} × {bundle}" for bundle, same in groupby(placement.bundles))
+            free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
+            raise RunError(
+                f"cluster.placement: after {timeout_seconds:.0f} s Ray has no {placement.strategy} room for {wanted}; "
+                f"free are {free}. End other jobs or ask for less: see `ruleshift plan`"
+            ) from None
+        yield replace(placement, group=group)
+    finally:
+        remove_placement_group(group)

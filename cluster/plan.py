@@ -1,0 +1,205 @@
+"""What a run will be, before anything starts: who sits where, how much it learns from, what it needs, whether it can.
+
+    make_plan(config, command, hardware)   →  Plan        pure, without torch, Ray or vLLM
+    plan.refuse()                             raises ConfigError with every reason, where it cannot run
+    check(config, hardware, command)       →  findings    the rules alone, without memory and compute
+
+`cluster.plan_text.render` writes a plan for a terminal.
+"""
+
+from dataclasses import dataclass
+
+from cluster.architecture import Architecture
+from cluster.checks import check, steps_per_iteration
+from cluster.config import Config, suite_environments
+from cluster.errors import ConfigError
+from cluster.faults import Finding
+from cluster.hardware import Hardware
+from cluster.memory import Cache, Memory, cache_of, memory_of, trained_parameters
+from cluster.memory_checks import memory_findings
+from cluster.model_checks import architecture_of
+from cluster.placement import Command, Placement, place
+from envs.protocol import EnvConfig
+
+__all__ = ["Batch", "Plan", "Work", "check", "make_plan"]
+
+SEGMENTS_OF_A_DATASET = 8
+"""How many segments a route is taken to have where its file is not read; those of the paper have up to so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """How much an iteration learns from."""
+
+    num_tasks: int
+    """Different tasks."""
+    num_episodes: int
+    """Episodes, or demonstrations."""
+    contexts_per_episode: int
+    """Dialogues that an episode may begin, at most."""
+    num_answers: int
+    """Answers of all episodes, at most."""
+    num_tokens: int
+    """Tokens of all dialogues, at most."""
+    steps_per_iteration: int
+    """Optimizer steps."""
+    num_steps: int
+    """Optimizer steps of the whole run."""
+    num_evaluations: int
+    """How often all suites are played."""
+    episodes_per_evaluation: int
+    """Episodes of all suites, temperatures and samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One kind of computing in an iteration: `Work(what="sampling", num_tokens=1_000, flops=1.6e13)`."""
+
+    what: str
+    """In words."""
+    num_tokens: int
+    """Tokens that go through the model, at most."""
+    flops: float
+    """Floating-point operations, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that is known beforehand."""
+
+    command: Command
+    config: Config
+    hardware: Hardware
+    placement: Placement
+    batch: Batch
+    architecture: Architecture | None
+    """None where the model cannot be read; memory and work are empty then."""
+    memory: tuple[Memory, ...]
+    cache: Cache | None
+    """Room for keys and values in each engine."""
+    work: tuple[Work, ...]
+    """Of one iteration."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """Why it cannot run."""
+        return tuple(finding for finding in self.findings if finding.is_fatal)
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """What may not be meant."""
+        return tuple(finding for finding in self.findings if not finding.is_fatal)
+
+    def refuse(self) -> None:
+        """Raise ConfigError with all reasons, if there is one."""
+        if self.refusals:
+            raise ConfigError("\n".join(map(str, self.refusals)))
+
+
+def make_plan(config: Config, command: Command, hardware: Hardware, *, elsewhere: bool = False) -> Plan:
+    """The plan; `elsewhere` takes it that this is not the machine that will run it."""
+    placement = place(config, hardware, command)
+    batch = _batch(config)
+    findings = check(config, hardware, command, elsewhere=elsewhere)
+    architecture = architecture_of(config, elsewhere=elsewhere)
+    memory: tuple[Memory, ...] = ()
+    cache, work = None, ()
+    if architecture is not None:
+        cache = cache_of(config, architecture, hardware)
+        work = tuple(_work(config, command, architecture, batch))
+        # What a device holds means nothing where there is no such device; that is a finding already.
+        if None not in placement.hosts and hardware.num_gpus >= placement.num_gpus:
+            memory = memory_of(config, architecture, placement, hardware)
+            of_memory = tuple(memory_findings(config, memory, cache))
+            findings = tuple(sorted((*findings, *of_memory), key=lambda finding: not finding.is_fatal))
+    return Plan(
+        command=command,
+        config=config,
+        hardware=hardware,
+        placement=placement,
+        batch=batch,
+        architecture=architecture,
+        memory=memory,
+        cache=cache,
+        work=work,
+        findings=findings,
+    )
+
+
+def contexts_at_most(env: EnvConfig) -> int:
+    """How many dialogues an episode may begin: one, or one for each place of a route."""
+    parts = getattr(env, "straight_line_length", None)
+    if parts is None:
+        return 1
+    city = getattr(env, "city", None)
+    segments = SEGMENTS_OF_A_DATASET if getattr(env, "dataset", None) or city is None else city.num_turns[1] + 1
+    # Each segment has a place between every two of its parts, and a turn or the destination at its end.
+    return segments * parts + 1
+
+
+def attempts_at_most(env: EnvConfig) -> int:
+    """How many answers a question may get, one that is punished unread included."""
+    asks_unscored = getattr(env, "unscored_last_attempt", False) or getattr(env, "preset", "") == "paper"
+    return env.max_attempts + int(asks_unscored)
+
+
+def _batch(config: Config) -> Batch:
+    cluster, evaluation = config.cluster, config.evaluation
+    contexts = contexts_at_most(config.env)
+    episodes = cluster.episodes_per_iteration
+    steps = steps_per_iteration(config)
+    per_task = evaluation.samples_per_task * len(evaluation.temperatures)
+    due = {0, cluster.iterations} if cluster.evaluate_at_ends else set()
+    if cluster.evaluate_every:
+        due |= set(range(0, cluster.iterations + 1, cluster.evaluate_every))
+    return Batch(
+        num_tasks=episodes // cluster.samples_per_task,
+        num_episodes=episodes,
+        contexts_per_episode=contexts,
+        num_answers=episodes * contexts * attempts_at_most(config.env),
+        num_tokens=episodes * contexts * config.rollout.engine.max_context_tokens,
+        steps_per_iteration=steps,
+        num_steps=steps * cluster.iterations,
+        num_evaluations=len(due),
+        episodes_per_evaluation=sum(suite.episodes or evaluation.episodes for suite in evaluation.suites.values())
+        * per_task,
+    )
+
+
+def _work(config: Config, command: Command, architecture: Architecture, batch: Batch) -> list[Work]:
+    """2 N D for a forward pass, 4 N D for the way back, and a forward more where activations are computed twice."""
+    learner = config.learner
+    parameters = architecture.num_parameters
+    if not _shows_pictures(config):
+        parameters = architecture.parameters["language_model"]
+    forward = 2.0 * parameters
+    backward = 2.0 * parameters + 2.0 * min(trained_parameters(learner, architecture), parameters)
+    trained = batch.num_tokens * learner.epochs
+    work = []
+    if command == "evaluate":
+        tokens = batch.episodes_per_evaluation * batch.num_tokens // batch.num_episodes
+        return [Work(what="sampling", num_tokens=tokens, flops=forward * tokens)]
+    if command in ("rl", "compare"):
+        work.append(Work(what="sampling", num_tokens=batch.num_tokens, flops=forward * batch.num_tokens))
+        if learner.old_logprobs == "learner" or learner.advantage.needs_values:
+            work.append(
+                Work(
+                    what="log-probabilities and values beforehand",
+                    num_tokens=batch.num_tokens,
+                    flops=forward * batch.num_tokens,
+                )
+            )
+    divergence = learner.sft.kl_coefficient if command == "sft" else learner.loss.kl_coefficient
+    if divergence:
+        tokens = trained if command == "sft" else batch.num_tokens
+        work.append(Work(what="the initial policy's opinion", num_tokens=tokens, flops=forward * tokens))
+    work.append(Work(what="learning", num_tokens=trained, flops=(forward + backward) * trained))
+    if learner.deepspeed.gradient_checkpointing:
+        work.append(Work(what="activations again (checkpointing)", num_tokens=trained, flops=forward * trained))
+    return work
+
+
+def _shows_pictures(config: Config) -> bool:
+    environments = [config.env, *(env for env, _ in suite_environments(config).values())]
+    return any(getattr(env, "modality", "text") == "pictures" for env in environments)

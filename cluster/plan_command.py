@@ -1,0 +1,57 @@
+"""`ruleshift plan`: says what a run will be, and refuses what cannot run, without starting anything.
+
+ruleshift plan CONFIG … [key=value …] [--for rl|sft|evaluate|compare] [--yaml] [--elsewhere]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+from cluster.config import load_words, to_yaml
+from cluster.errors import RuleshiftError
+from cluster.hardware import described, look
+from cluster.placement import Command
+from cluster.plan import make_plan
+from cluster.plan_text import render
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `ruleshift plan` takes."""
+    parser.add_argument(
+        "overrides", nargs="+", metavar="CONFIG|key=value", help="YAML files, left to right, and options"
+    )
+    parser.add_argument("--for", dest="planned", choices=get_args(Command), default="rl", help="of what (default rl)")
+    parser.add_argument("--yaml", action="store_true", help="print the resolved configuration first")
+    parser.add_argument(
+        "--elsewhere",
+        action="store_true",
+        help="plan for the machines that cluster.* describes, and for a model or data that need not be here",
+    )
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print the plan; raises ConfigError with every reason where it cannot run."""
+    config = load_words(arguments.overrides)
+    if arguments.yaml:
+        print(to_yaml(config))
+    hardware = described(config) if arguments.elsewhere else look()
+    made = make_plan(config, arguments.planned, hardware, elsewhere=arguments.elsewhere)
+    print(render(made), flush=True)
+    made.refuse()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command by itself, as `python -m cluster.plan_command`."""
+    parser = argparse.ArgumentParser(prog="ruleshift plan", description=__doc__)
+    add_plan_arguments(parser)
+    try:
+        return plan(parser.parse_intermixed_args(arguments))
+    except RuleshiftError as error:
+        print(f"ruleshift: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

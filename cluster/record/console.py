@@ -1,0 +1,147 @@
+"""What a person sees while a run goes on: one live line in a terminal, plain lines in a job's log.
+
+    rl | learn | iteration 12/60 | success 31.5 % | reward 1.42 | 14.9k tokens/s | 3 min left
+
+In a log there is a line for each iteration that has ended, and one every half minute while none does.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """The progress of one run. Use it as a context, or close it."""
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        *,
+        stream: TextIO | None = None,
+        is_terminal: bool | None = None,
+        log: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`total` iterations; `log` gets the plain lines too."""
+        self._title, self._total, self._clock, self._log = title, total, clock, log
+        self._stream = stream or sys.stderr
+        self._stage = "start"
+        self._iteration = 0
+        self._shown: list[str] = []
+        self._paced_from: tuple[int, float] | None = None
+        self._seconds_each: float | None = None
+        self._started = self._ended = self._last_line = clock()
+        self._live: Any = None
+        if self._stream.isatty() if is_terminal is None else is_terminal:
+            self._live = self._start_live()
+
+    def stage(self, name: str) -> None:
+        """Say what is going on now."""
+        self._stage = name
+        if self._clock() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def update(self, iteration: int, row: Mapping[str, Any]) -> None:
+        """Say that an iteration has ended, by its row of metrics; the first need not be number 1, in a resumed run."""
+        now = self._clock()
+        if self._paced_from is None or iteration <= self._iteration:
+            # The first took a start too, so it counts only as long as there is no other.
+            self._paced_from, self._seconds_each = (iteration, now), now - self._ended
+        else:
+            self._seconds_each = (now - self._paced_from[1]) / (iteration - self._paced_from[0])
+        self._iteration, self._ended, self._shown = iteration, now, _shown(row)
+        self._line()
+
+    def say(self, message: str) -> None:
+        """Say something that happened, on a line of its own."""
+        self._write(f"{self._title} | {message}")
+        if self._live is not None:
+            self._live.console.print(message, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Say how it stands in the end, and give the terminal back."""
+        self._write(" | ".join([*self._parts(), f"ended after {duration(self._clock() - self._started)}"]))
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def text(self) -> str:
+        """The line as it is now; plain ASCII, since job logs may be."""
+        left = self._seconds_left()
+        return " | ".join([*self._parts(), *([] if left is None else [f"{duration(left)} left"])])
+
+    def _parts(self) -> list[str]:
+        return [self._title, self._stage, f"iteration {self._iteration}/{self._total}", *self._shown]
+
+    def _seconds_left(self) -> float | None:
+        """By the mean of the iterations that have ended; None before the first has."""
+        if self._seconds_each is None:
+            return None
+        return max(self._seconds_each * (self._total - self._iteration) - (self._clock() - self._ended), 0.0)
+
+    def _line(self) -> None:
+        self._last_line = self._clock()
+        self._write(self.text())
+
+    def _write(self, line: str) -> None:
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        if self._live is None:
+            print(line, file=self._stream, flush=True)
+
+    def _start_live(self) -> Any:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        live = Live(
+            get_renderable=lambda: Text(self.text(), no_wrap=True, overflow="ellipsis"),
+            console=Console(file=self._stream, force_terminal=True),
+            refresh_per_second=4,
+        )
+        live.start()
+        return live
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `40 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _shown(row: Mapping[str, Any]) -> list[str]:
+    """The few numbers of a row of metrics that a person wants to see at once, those that are there."""
+    parts = []
+    if (success := row.get("rollout/success")) is not None:
+        parts.append(f"success {100 * success:.1f} %")
+    if (reward := row.get("rollout/reward")) is not None:
+        parts.append(f"reward {reward:.2f}")
+    if (loss := row.get("learner/sft_loss")) is not None:
+        parts.append(f"loss {loss:.3f}")
+    if (speed := _tokens_per_second(row)) is not None:
+        parts.append(f"{speed:.0f} tokens/s" if speed < 1000 else f"{speed / 1000:.1f}k tokens/s")
+    return parts
+
+
+def _tokens_per_second(row: Mapping[str, Any]) -> float | None:
+    """Of the rollouts where there are any, else of the learner."""
+    if row.get("seconds/rollout") and "rollout/sampled_tokens" in row:
+        return row["rollout/sampled_tokens"] / row["seconds/rollout"]
+    return row.get("seconds/learner_tokens_per_second")

@@ -1,0 +1,128 @@
+"""The folder of a run: everything that it leaves behind.
+
+    runs/<date>_<name>/
+      config.yaml         the resolved configuration         metrics.jsonl       a row for each iteration
+      log.txt             what was said on the way           evaluations.jsonl   a row for each suite and evaluation
+      episodes/           transcripts and records            compute.jsonl       both ledgers
+      images/             pictures, by digest                checkpoints/        see `cluster/record/checkpoints.py`
+      plots/  failures/   figures; batches that broke
+
+JSONL is the truth; whatever else shows metrics is told the same rows.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from cluster.errors import RunError
+from cluster.record.checkpoints import Checkpoints, verify_checkpoint
+from cluster.record.files import append_rows, drop_rows, read_rows, replace
+
+Table = Literal["metrics", "evaluations", "compute"]
+"""The files of rows."""
+
+_FOLDERS = ("episodes", "images", "checkpoints", "plots", "failures")
+
+
+class RunDirectory:
+    """One run's folder: `RunDirectory.create(Path("runs"), "nano")` is `runs/2026-03-01-143055_nano`."""
+
+    def __init__(self, path: Path) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.evaluations = path / "evaluations.jsonl"
+        self.compute = path / "compute.jsonl"
+        self.log = path / "log.txt"
+        self.episodes, self.images, self.checkpoints_folder, self.plots, self.failures = map(path.joinpath, _FOLDERS)
+        self._checkpoints = Checkpoints(self.checkpoints_folder)
+
+    @classmethod
+    def create(cls, folder: str | Path, name: str) -> Self:
+        """A new folder, which no other run has, even one of this name that starts in the same second."""
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise RunError(f"cluster.name={name!r}: a run's name is made of letters, digits, '.', '-' and '_'")
+        stem = f"{datetime.now():%Y-%m-%d-%H%M%S}_{name}"
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            path = folder / (stem if number == 1 else f"{stem}_{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                continue
+            for inner in _FOLDERS:
+                (path / inner).mkdir()
+            return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The folder of a run that was created before."""
+        path = Path(path)
+        if not path.is_dir():
+            raise RunError(f"{path}: there is no such run; name a folder that `ruleshift rl` or `sft` has made")
+        run = cls(path)
+        if not run.config.is_file():
+            raise RunError(f"{path}: this is not the folder of a run, since it has no {run.config.name}")
+        for inner in _FOLDERS:
+            (path / inner).mkdir(exist_ok=True)
+        return run
+
+    @property
+    def name(self) -> str:
+        """What the run is called, its date included."""
+        return self.path.name
+
+    def write_config(self, text: str) -> None:
+        """Keep the resolved configuration."""
+        replace(self.config, text.encode())
+
+    def append(self, table: Table, row: Mapping[str, Any]) -> None:
+        """Write a row behind the others; it is there when this returns, and what is no number in it is null."""
+        append_rows(self._file(table), [row])
+
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        """The rows in the order of writing; a torn last one is left out, and other damage raises DamagedRecord."""
+        return read_rows(self._file(table))
+
+    def has_row(self, table: Table, key: str, value: Any) -> bool:
+        """Whether one of the rows says so."""
+        return any(row.get(key) == value for row in self.rows(table))
+
+    def truncate_after(self, table: Table, key: str, value: float) -> int:
+        """Forget the rows whose `key` is greater, before their iterations are made again; how many these were."""
+        return drop_rows(self._file(table), lambda row: row.get(key) is None or row[key] <= value)
+
+    def checkpoint_partial(self, iteration: int) -> Path:
+        """An empty folder to write a checkpoint into."""
+        return self._checkpoints.begin(iteration)
+
+    def commit_checkpoint(self, partial: Path, iteration: int) -> Path:
+        """Make what was written a checkpoint, at once; where it is."""
+        return self._checkpoints.commit(partial, iteration)
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Iteration and folder of every checkpoint whose files are there in full size, the oldest first."""
+        return self._checkpoints.whole()
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest checkpoint whose every byte is as it was saved; None where there is none."""
+        return self._checkpoints.newest()
+
+    def verify_checkpoint(self, path: Path) -> None:
+        """Raise DamagedCheckpoint unless every byte is as it was saved; call it before loading one."""
+        verify_checkpoint(path)
+
+    def prune(self, keep: int, best: int | None = None) -> list[int]:
+        """Remove all checkpoints but the newest `keep` and that of iteration `best`; which are gone."""
+        return self._checkpoints.prune(keep, best)
+
+    def _file(self, table: Table) -> Path:
+        if table not in get_args(Table):
+            raise ValueError(f"a run has no table {table!r}; there are {', '.join(get_args(Table))}")
+        return self.path / f"{table}.jsonl"

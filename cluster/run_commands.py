@@ -1,0 +1,89 @@
+"""`ruleshift rl`, `sft` and `evaluate`: what they take, and what is checked before anything starts."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cluster.config import Config, describe_options, load_config, load_words
+from cluster.errors import ConfigError
+from cluster.hardware import described, look
+from cluster.placement import Command
+from cluster.plan import make_plan
+from cluster.plan_text import render
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `rl` and `sft` take."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="CONFIG|key=value", help="YAML files, left to right, and options"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from its newest checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    parser.add_argument("--options", action="store_true", help="list every option and start nothing")
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `evaluate` takes."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="CONFIG|key=value", help="YAML files and options, or options that differ"
+    )
+    parser.add_argument("--run", type=Path, metavar="RUN", help="measure this run's newest checkpoint")
+    parser.add_argument("--all-checkpoints", action="store_true", help="with --run: measure every checkpoint kept")
+
+
+def run_rl(arguments: argparse.Namespace) -> int:
+    """`ruleshift rl`."""
+    return _train(arguments, "rl")
+
+
+def run_sft(arguments: argparse.Namespace) -> int:
+    """`ruleshift sft`."""
+    return _train(arguments, "sft")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """`ruleshift evaluate`."""
+    config = _of_run(arguments.run, arguments.overrides) if arguments.run else load_words(arguments.overrides)
+    make_plan(config, "evaluate", look()).refuse()
+    from cluster.evaluate_runs import evaluate_model, evaluate_run
+
+    if arguments.run is None:
+        evaluate_model(config)
+    else:
+        evaluate_run(config, arguments.run, every=arguments.all_checkpoints)
+    return 0
+
+
+def _train(arguments: argparse.Namespace, command: Command) -> int:
+    if arguments.options:
+        print("\n".join(describe_options(Config.model_fields[name].annotation, f"{name}.") for name in _SECTIONS))  # pyright: ignore
+        print("env.*: see `ruleshift envs NAME`")
+        return 0
+    config = _of_run(arguments.resume, arguments.overrides) if arguments.resume else load_words(arguments.overrides)
+    # On a cluster, the hosts may be other than the one that this command runs on; Ray has the last word there.
+    hardware = described(config) if config.cluster.num_nodes > 1 or config.cluster.address else look()
+    made = make_plan(config, command, hardware)
+    if arguments.dry_run:
+        print(render(made), flush=True)
+    made.refuse()
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if arguments.dry_run:
+        return 0
+    if command == "rl":
+        from cluster.train_rl import train_rl as train
+    else:
+        from cluster.train_sft import train_sft as train
+    print(train(config, arguments.resume))
+    return 0
+
+
+_SECTIONS = ("verifier", "rollout", "learner", "data", "evaluation", "cluster")
+
+
+def _of_run(run: Path, overrides: list[str]) -> Config:
+    """The configuration that a run was started with, and what differs now."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"{run}: this is not the folder of a run, since it has no config.yaml")
+    return load_config([file], overrides)

@@ -1,0 +1,295 @@
+"""A plan says what a run will be, from the configuration alone, and every shipped configuration has one."""
+
+import ast
+import resource
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
+from cluster.config import load_config, suite_environments, to_yaml
+from cluster.errors import ConfigError
+from cluster.hardware import Hardware, described
+from cluster.memory import learner_rows, trained_parameters
+from cluster.placement import Command
+from cluster.plan import Plan, attempts_at_most, contexts_at_most, make_plan
+from cluster.plan_command import main
+from cluster.plan_text import WIDTH, render
+from learner.config import LearnerConfig
+from tests.support.model_folders import NANO_SHAPES, make_folder
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = REPOSITORY / "configs"
+PAPER = sorted((CONFIGS / "paper").glob("*.yaml"))
+ON_GPUS = [CONFIGS / "hardware" / f"{name}.yaml" for name in ("eight_gpus_colocated", "eight_gpus_split", "two_nodes")]
+LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=2, memory_gib=8)
+LLAMA = known_architecture("models/Llama-3.1-8B-Instruct")
+
+
+def plan_of(*files: Path, command: Command = "rl", overrides: tuple[str, ...] = ()) -> Plan:
+    config = load_config(files, overrides)
+    return make_plan(config, command, described(config), elsewhere=True)
+
+
+def smoke(folder: Path, *overrides: str) -> Plan:
+    config = load_config([CONFIGS / "smoke.yaml"], [f"learner.model={folder}", *overrides])
+    return make_plan(config, "rl", LAPTOP)
+
+
+def gib(parameters: float) -> float:
+    return parameters / 2**30
+
+
+@pytest.mark.parametrize(("experiment", "hardware"), [*product(PAPER, ON_GPUS)], ids=lambda path: path.stem)
+def test_every_experiment_of_the_paper_runs_on_80_gb_gpus(experiment: Path, hardware: Path) -> None:
+    command: Command = "sft" if experiment.stem.endswith("sft") else "rl"
+    plan = plan_of(experiment, hardware, command=command)
+    plan.refuse()
+    assert plan.architecture is not None
+    notes = [finding.key for finding in plan.notes]
+    assert notes == (["rollout.max_policy_lag"] if "colocated" not in hardware.stem else [])
+    assert max(map(len, render(plan).splitlines())) <= WIDTH
+
+
+def test_both_experiments_of_a_task_ask_and_measure_the_same() -> None:
+    assert len(PAPER) == 8
+    for task in ("gp_l", "gp_vl", "virl_l", "virl_vl"):
+        played, imitated = (load_config([CONFIGS / "paper" / f"{task}_{kind}.yaml"]) for kind in ("rl", "sft"))
+        assert (played.env, played.verifier, played.evaluation) == (
+            imitated.env,
+            imitated.verifier,
+            imitated.evaluation,
+        )
+        assert {"in_distribution", "rule_shift"} <= set(suite_environments(played))
+
+
+def test_the_paper_s_numbers_come_out() -> None:
+    plan = plan_of(CONFIGS / "paper" / "gp_l_rl.yaml", ON_GPUS[0])
+    batch, learner = plan.batch, plan.config.learner
+    assert (batch.steps_per_iteration, batch.num_steps) == (8, 160)
+    assert (learner.advantage.kind, learner.loss.clip, learner.optimizer.learning_rate) == ("turn", 0.1, 1e-6)
+    routes = plan_of(CONFIGS / "paper" / "virl_vl_rl.yaml", ON_GPUS[0])
+    assert routes.batch.num_steps == 120
+    assert routes.config.learner.optimizer.learning_rate == 1e-7
+    imitation = plan_of(CONFIGS / "paper" / "gp_l_sft.yaml", ON_GPUS[0], command="sft")
+    assert (imitation.batch.num_steps, imitation.batch.num_episodes) == (6250, 128)
+
+
+@pytest.mark.parametrize("file", [*sorted((CONFIGS / "hardware").glob("*.yaml"))], ids=lambda path: path.stem)
+def test_every_hardware_file_fits_its_own_description(file: Path, tmp_path: Path) -> None:
+    model = make_folder(tmp_path / "nano")
+    config = load_config([CONFIGS / "smoke.yaml", file], [f"learner.model={model}"])
+    make_plan(config, "rl", described(config)).refuse()
+
+
+def test_smoke_runs_on_two_cores(tmp_path: Path) -> None:
+    plan = smoke(make_folder(tmp_path / "nano"))
+    plan.refuse()
+    assert plan.notes == ()
+    assert plan.batch.num_steps == 40
+    assert plan.memory[0].total.learning < 4
+
+
+def test_arithmetic_of_an_iteration(tmp_path: Path) -> None:
+    plan = smoke(
+        make_folder(tmp_path / "nano"),
+        "cluster.episodes_per_iteration=64",
+        "cluster.samples_per_task=8",
+        "cluster.evaluate_every=8",
+        "learner.epochs=3",
+        "evaluation={temperatures: [0.0, 1.0], suites: {hard: {episodes: 50}}}",
+        "evaluation.suites.in_distribution={}",
+    )
+    batch = plan.batch
+    assert (batch.num_tasks, batch.num_episodes, batch.num_answers) == (8, 64, 128)
+    assert batch.num_tokens == 64 * 256
+    assert (batch.steps_per_iteration, batch.num_steps) == (6, 120)
+    # Before iterations 0, 8 and 16, and after the last.
+    assert batch.num_evaluations == 4
+    assert batch.episodes_per_evaluation == 2 * (200 + 50)
+
+
+def test_compute_is_two_n_d_forward_and_six_n_d_to_learn(tmp_path: Path) -> None:
+    plan = smoke(make_folder(tmp_path / "nano"), "learner.epochs=2")
+    assert plan.architecture is not None
+    size, tokens = plan.architecture.num_parameters, plan.batch.num_tokens
+    sampling, looking, learning = plan.work
+    assert sampling.flops == looking.flops == 2 * size * tokens
+    assert learning.flops == pytest.approx(6 * size * 2 * tokens)
+    lean = smoke(tmp_path / "nano", "learner.old_logprobs=rollout", "learner.advantage.kind=reinforce")
+    assert [work.what for work in lean.work] == ["sampling", "learning"]
+
+
+def test_a_route_begins_a_dialogue_at_each_place() -> None:
+    options = ["env.name=route_navigation", "env.city.num_turns=[1,2]", "env.straight_line_length=4"]
+    config = load_config([], options)
+    assert contexts_at_most(config.env) == 3 * 4 + 1
+    assert attempts_at_most(config.env) == 2
+    assert attempts_at_most(load_config([], [*options, "env.preset=paper"]).env) == 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights", "gradients", "optimizer"),
+    [(0, 2, 4, 12 / 8), (1, 2, 4, 12 / 8), (2, 2, 4 / 8, 12 / 8), (3, 2 / 8, 4 / 8, 12 / 8)],
+)
+def test_zero_stages_share_what_they_say(stage: int, weights: float, gradients: float, optimizer: float) -> None:
+    assert LLAMA is not None
+    learner = LearnerConfig.model_validate(
+        {"num_ranks": 8, "dtype": "bfloat16", "deepspeed": {"zero_stage": stage}, "value_head": {"hidden_sizes": ()}}
+    )
+    found = [learning for _, learning in learner_rows(learner, LLAMA).values()][:3]
+    whole = LLAMA.num_parameters + 4096 + 1
+    assert found == pytest.approx([gib(whole * weights), gib(whole * gradients), gib(whole * optimizer)])
+
+
+def test_offloading_low_ranks_and_references_are_counted() -> None:
+    assert LLAMA is not None
+    offloaded = LearnerConfig.model_validate({"deepspeed": {"zero_stage": 1, "offload_optimizer": True}})
+    assert next(pair for what, pair in learner_rows(offloaded, LLAMA).items() if "AdamW" in what) == (0, 0)
+    low_rank = LearnerConfig.model_validate({"lora": {"rank": 16}, "loss": {"kl_coefficient": 0.1}})
+    # peft counts 41,943,040 for rank 16 on all linear layers of this model.
+    assert trained_parameters(low_rank, LLAMA) == 41_943_040 + 4097
+    assert not any("initial policy" in what for what in learner_rows(low_rank, LLAMA))
+    compares = LearnerConfig.model_validate({"loss": {"kl_coefficient": 0.1}})
+    assert any("initial policy" in what for what in learner_rows(compares, LLAMA))
+
+
+@pytest.mark.parametrize(
+    ("folder", "published"),
+    [
+        ("Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("Qwen2.5-VL-3B-Instruct", 3_754_622_976),
+        ("Qwen2.5-VL-7B-Instruct-mine", 8_292_166_656),
+    ],
+)
+def test_known_models_have_their_published_sizes(folder: str, published: int) -> None:
+    found = known_architecture(f"models/{folder}/")
+    assert found is not None
+    assert found.num_parameters == pytest.approx(published, rel=1e-4)
+    assert found.has_eyes == ("VL" in folder)
+
+
+def test_a_model_nobody_knows_has_no_size() -> None:
+    assert known_architecture("models/mine") is None
+    assert len(KNOWN) == 3
+
+
+def test_weights_that_are_there_are_counted_to_the_last(tmp_path: Path) -> None:
+    counted = read_architecture(make_folder(tmp_path / "nano"))
+    assert counted.num_parameters == sum(_product(shape) for shape in NANO_SHAPES.values())
+    estimated = read_architecture(make_folder(tmp_path / "bare", shapes={}))
+    assert estimated.num_parameters == counted.num_parameters
+    assert (counted.source, estimated.source) == ("counted in its safetensors files", "from config.json")
+
+
+def _product(shape: list[int]) -> int:
+    return shape[0] * (shape[1] if len(shape) > 1 else 1)
+
+
+def test_parts_are_told_apart_by_the_names_of_their_tensors(tmp_path: Path) -> None:
+    shapes = {"visual.blocks.0.weight": [5], "visual.merger.mlp.0.weight": [7], "model.norm.weight": [11]}
+    config: dict[str, Any] = {**KNOWN["Qwen2.5-VL-3B"]}
+    found = read_architecture(make_folder(tmp_path / "eyes", config, shapes))
+    assert found.parameters == {"vision_tower": 5, "projector": 7, "language_model": 11}
+
+
+def test_the_text_part_of_a_vision_llama_is_the_llama(tmp_path: Path) -> None:
+    text = {**KNOWN["Llama-3.1-8B"], "num_hidden_layers": 40, "cross_attention_layers": list(range(3, 40, 5))}
+    config = {"model_type": "mllama", "text_config": text, "vision_config": {"hidden_size": 1280}}
+    assert LLAMA is not None
+    assert read_architecture(make_folder(tmp_path / "mllama", config, {})).parameters == LLAMA.parameters
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"config.json": b"{"}, "cannot be read"),
+        ({"config.json": b"{}"}, "does not say 'model_type'"),
+        ({"model.safetensors": b"version https://git-lfs.github.com/spec/v1"}, "no whole safetensors file"),
+    ],
+)
+def test_a_broken_model_is_told(tmp_path: Path, broken: dict[str, bytes], message: str) -> None:
+    folder = make_folder(tmp_path / "broken")
+    for name, content in broken.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(UnreadableModel, match=message):
+        read_architecture(folder)
+
+
+def test_what_cannot_fit_is_refused_with_what_would_help() -> None:
+    one_gpu = (CONFIGS / "paper" / "gp_l_rl.yaml", CONFIGS / "hardware" / "one_gpu.yaml")
+    plan = plan_of(*one_gpu)
+    assert not plan.memory[0].fits
+    with pytest.raises(
+        ConfigError, match=r"offload_optimizer=False: each GPU would hold .* train learner\.lora\.rank=16"
+    ):
+        plan.refuse()
+    plan_of(*one_gpu, overrides=("learner.lora.rank=16", "rollout.engine.gpu_memory_fraction=0.6")).refuse()
+    greedy = plan_of(
+        CONFIGS / "paper" / "gp_l_rl.yaml", ON_GPUS[0], overrides=("rollout.engine.gpu_memory_fraction=0.9",)
+    )
+    with pytest.raises(ConfigError, match=r"gpu_memory_fraction=0\.9: .* while rollouts play; lower it to 0\.6"):
+        greedy.refuse()
+
+
+def test_a_plan_for_a_laptop_reads_like_this(tmp_path: Path) -> None:
+    text = render(smoke(make_folder(tmp_path / "nano")))
+    assert text.startswith(
+        "Plan of `rl` for smoke: add_up, nano (llama, 1.02 million parameters, counted in its safetensors\n  files)"
+    )
+    assert "  0      0        2 CPU      learner rank 0       0     1         2\n" in text
+    assert "  optimizer steps   2 = 1 epoch × 2 minibatches; 40 in all 20 iterations\n" in text
+    assert "This cannot run" not in text
+
+
+def test_the_command_prints_the_plan_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_folder(tmp_path / "nano")
+    words = [str(CONFIGS / "smoke.yaml"), f"learner.model={model}"]
+    assert main([*words, "--yaml", "learner.advantage.lambda=0.5"]) == 0
+    printed = capsys.readouterr().out
+    assert "lambda: 0.5" in printed
+    assert "Placement  (cpu" in printed
+    assert main([*words, "--for", "sft", "rollout.engine.weight_transfer=nccl"]) == 2
+    printed = capsys.readouterr()
+    assert "This cannot run, for 1 reason:" in printed.out
+    assert "ruleshift: rollout.engine.weight_transfer=nccl: " in printed.err
+
+
+def test_evaluation_alone_needs_neither_learner_nor_batch(tmp_path: Path) -> None:
+    config = load_config([CONFIGS / "smoke.yaml"], [f"learner.model={make_folder(tmp_path / 'nano')}"])
+    plan = make_plan(config, "evaluate", LAPTOP)
+    plan.refuse()
+    assert "learner" not in render(plan).partition("Batch")[0].partition("Placement")[2]
+    assert [work.what for work in plan.work] == ["sampling"]
+
+
+def test_planning_takes_a_moment_and_no_heavy_library(tmp_path: Path) -> None:
+    model = make_folder(tmp_path / "nano")
+    heavy = ("torch", "ray", "vllm", "transformers", "deepspeed", "numpy")
+    program = (
+        "import sys; from cluster.plan_command import main; main(sys.argv[1:]); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(CONFIGS / "smoke.yaml"), f"learner.model={model}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ast.literal_eval(ran.stdout.splitlines()[-1]) == []
+    # Processor time, since other tests may keep this machine busy.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
+
+
+def test_the_written_configuration_is_the_plan_s_own(tmp_path: Path) -> None:
+    config = load_config([CONFIGS / "paper" / "virl_vl_sft.yaml", ON_GPUS[2]])
+    written = tmp_path / "config.yaml"
+    written.write_text(to_yaml(config))
+    assert load_config([written]) == config
