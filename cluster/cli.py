@@ -9,6 +9,7 @@
     ruleshift sft CONFIG … [key=value …]         train by imitation
     ruleshift evaluate RUN|CONFIG …              measure a run's checkpoints, or a model
     ruleshift data CONFIG OUT                    write demonstrations for imitation
+    ruleshift base RECIPE OUT                    make a nano base model from a recipe
     ruleshift doctor                             prove that this machine can roll out and adopt weights
     ruleshift bench verifier|envs|rollout|sync|learner   measure, print a table and one line of JSON
 
@@ -99,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     add_run_arguments(_add(commands, "sft", run_sft, "train a policy by imitation"))
     add_evaluate_arguments(_add(commands, "evaluate", run_evaluate, "measure a run's checkpoints, or a model"))
     add_data_arguments(_add(commands, "data", _data, "write demonstrations for imitation, and say what is in them"))
+    base = _add(commands, "base", _base, "make a nano base model from a recipe, as configs/nano/base.yaml")
+    base.add_argument("recipe", type=Path, help="a YAML file")
+    base.add_argument("out", type=Path, help="the folder to make")
     bench = _add(commands, "bench", _bench, "measure, print a table and one line of JSON")
     bench.add_argument("what", choices=BENCHES)
     return parser
@@ -208,6 +212,13 @@ def _city(arguments: argparse.Namespace) -> int:
 def _data(arguments: argparse.Namespace) -> int:
     config = load_config([arguments.config], arguments.overrides)
     return write_data(config.env, config.verifier, config.data, arguments)
+
+
+def _base(arguments: argparse.Namespace) -> int:
+    from cluster.nano_base import load_recipe, make_base  # with torch
+
+    make_base(load_recipe(arguments.recipe), arguments.out)
+    return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import ray
 
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
+from cluster.learner_group import LearnerGroup
 from cluster.measures import evaluate_episodes
 from cluster.record.console import Progress
 from cluster.record.episode_log import append_episodes
@@ -21,7 +22,6 @@ from cluster.rollout_group import Adopt, RolloutGroup
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
 from learner.demonstrations import DemonstrationConfig, make_demonstrations, to_episode
-from learner.group import LearnerGroup
 from learner.worker import Item
 from rollout.play import Task
 from rollout.transcript import ChatTokens

@@ -96,7 +96,7 @@ class Placement:
 def place(config: Config, hardware: Hardware | None = None, command: Command = "rl") -> Placement:
     """Who sits where; without hardware, on what the configuration describes. It judges nothing: `plan.check` does."""
     hardware = hardware or described(config)
-    ranks = config.learner.num_ranks if command != "evaluate" else 0
+    ranks = config.learner.num_ranks
     workers = config.cluster.num_rollout_workers
     kind = config.cluster.placement
     if kind == "cpu":

@@ -16,7 +16,8 @@ import numpy as np
 
 from cluster.config import Config
 from cluster.errors import RunError
-from cluster.training import Training, open_training
+from cluster.open_training import open_training
+from cluster.training import Training, learner_row
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.episode import EpisodeEnd
@@ -31,18 +32,15 @@ def train_rl(config: Config, resume: Path | None = None) -> Path:
     with open_training(config, "rl", resume) as run:
         ahead = _Ahead(run)
         while run.goes_on():
-            run.evaluate_if_due()
-            run.push()
-            with run.phase("rollout"):
-                played = ahead.next(run.iteration)
-            chosen = _choose(played, run)
-            with run.phase("learn"):
-                report = run.with_learner(lambda chosen=chosen: run.learner.update(_items(chosen)))
-            if report is None:
-                ahead = _Ahead(run)
-                continue
-            _charge(run, played, report)
-            run.end_iteration(_row(played, chosen, report))
+            with run.supervisor.iteration():
+                run.evaluate_if_due()
+                run.push()
+                with run.phase("rollout"):
+                    played = ahead.next(run.iteration)
+                chosen = _choose(played, run)
+                report = run.learn(_items(chosen))
+                _charge(run, played, report)
+                run.end_iteration(_row(played, chosen, report))
         if not run.was_stopped:
             run.finish()
         return run.directory.path
@@ -54,10 +52,14 @@ class _Ahead:
     def __init__(self, run: Training) -> None:
         self._run = run
         self._begun: deque[SimpleQueue[Any]] = deque()
+        self._expected = -1
 
     def next(self, iteration: int) -> Episodes:
         """All episodes of an iteration, sorted by task, so that nothing depends on which ended first."""
         lag = self._run.config.rollout.max_policy_lag
+        if iteration != self._expected:
+            self._begun.clear()  # the run has gone back to a checkpoint
+        self._expected = iteration + 1
         while len(self._begun) <= lag:
             self._begun.append(self._begin(iteration + len(self._begun)))
         found = list(_heard(self._begun.popleft()))
@@ -147,7 +149,6 @@ def _row(played: Episodes, chosen: Episodes, report: UpdateReport) -> dict[str, 
     summaries = [one for one, _ in played]
     ends = {f"rollout/{end.value}": float(np.mean([one.end is end for one in summaries])) for end in EpisodeEnd}
     return {
-        "version": report.version,
         "rollout/episodes": len(played),
         "rollout/learned_from": len(chosen),
         "rollout/reward": float(np.mean([one.reward for one in summaries])),
@@ -155,7 +156,5 @@ def _row(played: Episodes, chosen: Episodes, report: UpdateReport) -> dict[str, 
         "rollout/turns": float(np.mean([one.num_turns for one in summaries])),
         "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
         **ends,
-        **{f"learner/{name}": value for name, value in report.metrics.items() if name != "tokens_per_second"},
-        **{f"seconds/learner_{name}": value for name, value in report.seconds.items()},
-        "seconds/learner_tokens_per_second": report.metrics["tokens_per_second"],
+        **learner_row(report),
     }

@@ -11,7 +11,8 @@ import ray
 
 from cluster.config import Config
 from cluster.errors import RunError
-from cluster.training import Training, open_training
+from cluster.open_training import open_training
+from cluster.training import Training, learner_row
 from envs.catalog import make_environment
 from learner.demonstrations import make_demonstrations, to_episode
 from learner.worker import Item
@@ -23,16 +24,11 @@ def train_sft(config: Config, resume: Path | None = None) -> Path:
         with run.phase("demonstrations"):
             demonstrations = Demonstrations(run)
         while run.goes_on():
-            run.evaluate_if_due()
-            with run.phase("learn"):
-                items = demonstrations.of_step(run.iteration)
-                report = run.with_learner(lambda items=items: run.learner.update(items))
-            if report is None:
-                continue
-            run.ledger.charge_update(report, played_share=0.0, seconds=run.row["seconds/learn"])
-            row = {f"learner/{name}": value for name, value in report.metrics.items() if name != "tokens_per_second"}
-            seconds = {f"seconds/learner_{name}": value for name, value in report.seconds.items()}
-            run.end_iteration({"version": report.version, **row, **seconds})
+            with run.supervisor.iteration():
+                run.evaluate_if_due()
+                report = run.learn(demonstrations.of_step(run.iteration))
+                run.ledger.charge_update(report, played_share=0.0, seconds=run.row["seconds/learn"])
+                run.end_iteration(learner_row(report))
         if not run.was_stopped:
             run.finish()
         return run.directory.path

@@ -1,34 +1,34 @@
 """What `rl` and `sft` share: the groups, their weights, evaluations, checkpoints and records of one run.
 
-    with open_training(config, "rl", directory) as run:
-        while run.goes_on(): …                      cluster/train_rl.py, cluster/train_sft.py
+    with open_training(config, "rl", resume) as run:        cluster/open_training.py
+        while run.goes_on(): …                             cluster/train_rl.py, cluster/train_sft.py
 
 The driver sees references and summaries; no token of an episode passes through it.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import ray
 from transformers import AutoConfig
 
-from cluster.config import Config, to_yaml
-from cluster.errors import RunError
+from cluster.config import Config
 from cluster.evaluate import Evaluator
-from cluster.hardware import Hardware, look, of_nodes
-from cluster.placement import Command, Placement, place, reserved
+from cluster.learner_group import LearnerGroup
+from cluster.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress
 from cluster.record.metrics import MetricsRecorder
 from cluster.record.run_directory import RunDirectory
 from cluster.rollout_group import RolloutGroup
-from cluster.session import StopRequest, ray_session, stop_signals
+from cluster.session import StopRequest
+from cluster.supervisor import Supervisor, learn
 from cluster.weight_sync import WeightSync
-from learner.group import LearnerDied, LearnerGroup
+from learner.learner import UpdateReport
+from learner.worker import Item
 from rollout.probe import make_probe
 from rollout.transcript import ChatTokens
 
@@ -37,8 +37,6 @@ LEARNER_FOLDER = "learner"
 POLICY_FOLDER = "policy"
 SPEED = "seconds/"
 """What metrics of time begin with: they alone differ between two runs of one config."""
-
-ResultT = TypeVar("ResultT")
 
 
 class Training:
@@ -57,7 +55,7 @@ class Training:
         self.model = Path(config.learner.model or "")
         self.chat = ChatTokens.load(self.model)
         self._placement = placement
-        self._restarts_left = config.cluster.max_learner_restarts
+        self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._pushed_version = 0
         self.rollouts = RolloutGroup(
             self.model,
@@ -109,19 +107,10 @@ class Training:
         seconds = time.perf_counter() - started
         self.row[f"{SPEED}{name}"] = self.row.get(f"{SPEED}{name}", 0.0) + seconds
 
-    def with_learner(self, call: Callable[[], ResultT]) -> ResultT | None:
-        """What the call gives; None where a rank died, and the run is back at its newest checkpoint."""
-        try:
-            return call()
-        except LearnerDied as error:
-            if not self._restarts_left:
-                raise RunError(f"{error} No more restarts are left (cluster.max_learner_restarts).") from error
-            self._restarts_left -= 1
-            self.progress.say(f"{error}\nstarting all learner ranks anew from the newest checkpoint")
-            self.learner.close()
-            self._start_learner()
-            self._restore()
-            return None
+    def learn(self, items: Sequence[Item]) -> UpdateReport:
+        """One update."""
+        with self.phase("learn"):
+            return learn(self.learner, items, self.directory, self.iteration)
 
     def push(self) -> None:
         """Give all rollout workers the learner's weights, unless they have them."""
@@ -130,6 +119,7 @@ class Training:
             return
         with self.phase("push"):
             report = self._sync.push(self.rollouts.workers)
+        self.ledger.charge_seconds("sync", self.row["seconds/push"])
         self._pushed_version = version
         self.row |= {"push/gap": report.gap, "push/bytes": report.sync.num_bytes}
 
@@ -144,11 +134,21 @@ class Training:
         is_due = at_ends or (cluster.evaluate_every and self.iteration % cluster.evaluate_every == 0)
         if not is_due or self.directory.has_row("evaluations", "iteration", self.iteration):
             return
+        self.evaluate()
+
+    def evaluate(self) -> None:
+        """Measure the present policy on all suites."""
         self.push()
         with self.phase("evaluate"):
             evaluator = Evaluator(self.config, self.rollouts, self.adopt, self.directory, self.chat)
             rows = evaluator.run(self.iteration, self.progress)
             loss = evaluator.generalisation_loss(self.learner)
+        self.ledger.charge_seconds("evaluate", self.row["seconds/evaluate"])
+        for row in rows:
+            shown, sampled = int(row["num_shown_tokens"]), int(row["num_sampled_tokens"])
+            self.ledger.charge_rollout(
+                prompt_tokens=shown, sampled_tokens=sampled, num_calls=1, context_tokens=1, phase="evaluate"
+            )
         for row in rows:
             self.recorder.record("evaluations", {"iteration": self.iteration, **row, **loss, **self.ledger.totals()})
         self._note_best(rows)
@@ -193,7 +193,7 @@ class Training:
             resources=self._placement.learner_options,
             threads=self._placement.learner_threads,
             timeout_seconds=self.config.cluster.step_timeout_seconds,
-            prefix=f"{self.config.cluster.name}-learner-{self._restarts_left}",
+            prefix=f"{self.config.cluster.name}-learner{'-again' * self.supervisor.num_restarts}",
         )
         self._sync = WeightSync(
             self.learner,
@@ -210,23 +210,32 @@ class Training:
             parameters=self.learner.num_parameters, recomputes=self.config.learner.deepspeed.gradient_checkpointing
         )
 
+    def _restart_learner(self) -> None:
+        self.learner.close()
+        self._start_learner()
+        self._restore()
+
     def _close_learner(self) -> None:
         self.learner.close()  # whichever it is by then
+
+    def load(self, checkpoint: Path) -> None:
+        """Be where a checkpoint was written."""
+        state = json.loads((checkpoint / STATE_FILE).read_text())
+        self.learner.restore(checkpoint / LEARNER_FOLDER)
+        self.iteration, self.best = state["iteration"], state["best"]
+        self.ledger.restore(state["ledger"])
+        self._pushed_version = -1
 
     def _restore(self) -> None:
         """Back to the newest whole checkpoint, or to the beginning; rows of what is undone go."""
         found = self.directory.newest_checkpoint()
-        self.iteration, self.row = 0, {}
+        self.iteration, self.row, self._pushed_version = 0, {}, -1
         if found is not None:
-            state = json.loads((found / STATE_FILE).read_text())
-            self.learner.restore(found / LEARNER_FOLDER)
-            self.iteration, self.best = state["iteration"], state["best"]
-            self.ledger.restore(state["ledger"])
+            self.load(found)
         else:
             self.ledger.restore(ComputeLedger().state())
         for name in ("metrics", "evaluations"):
             self.directory.truncate_after(name, "iteration", self.iteration)
-        self._pushed_version = -1
 
     def _note_best(self, rows: list[dict[str, Any]]) -> None:
         wanted = self.config.cluster.best_metric or f"{next(iter(self.config.evaluation.suites))}/success"
@@ -236,26 +245,14 @@ class Training:
             self.best = {"iteration": self.iteration, "metric": wanted, "value": value}
 
 
+def learner_row(report: UpdateReport) -> dict[str, float]:
+    """An update as metrics."""
+    row = {f"learner/{name}": value for name, value in report.metrics.items() if name != "tokens_per_second"}
+    seconds = {f"{SPEED}learner_{part}": value for part, value in report.seconds.items()}
+    speed = {f"{SPEED}learner_tokens_per_second": report.metrics["tokens_per_second"]}
+    return {"version": report.version, **row, **seconds, **speed}
+
+
 def _vocabulary(model: Path) -> int:
     config = AutoConfig.from_pretrained(model)
     return (getattr(config, "text_config", None) or config).vocab_size
-
-
-@contextmanager
-def open_training(config: Config, kind: Command, resume: Path | None = None) -> Iterator[Training]:
-    """A run in a directory of its own, or the one that is resumed, with Ray around it."""
-    directory = RunDirectory.open(resume) if resume else RunDirectory.create(config.cluster.folder, config.cluster.name)
-    directory.write_config(to_yaml(config))
-    with ray_session(config.cluster), stop_signals() as stop, ExitStack() as cleaning:
-        placement = place(config, _hardware(config), kind)
-        placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
-        run = Training(config, kind, directory, placement, stop)
-        run.begin(cleaning)
-        yield run
-
-
-def _hardware(config: Config) -> Hardware:
-    """What the Ray cluster has; one that was started here is this machine."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    here = look()
-    return here if len(nodes) == 1 else of_nodes(nodes, here.gpu_memory_gib)

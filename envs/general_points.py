@@ -3,6 +3,10 @@
 What can shift between training and test: the rule (what J, Q and K count), the look (suits, font, layout, rotation),
 the target, the number of cards and the wording. `training_face_cards` names the rule of training where a test
 uses another; splits follow the training rule, so that a hand held out stays held out under every rule.
+
+    split_by    train                    test
+    numbers     numbers 2 4 6 10         numbers 3 5 7 10: every hand that counts so, K 3 5 7 as well as J 3 5 7
+    hand        K 6 4 2, not Q 6 4 2     Q 6 4 2: an unseen hand, whose numbers training has met in another
 """
 
 import json
@@ -11,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from envs._cards.hands import demonstrate, mistaken, split_key
+from envs._cards.hands import demonstrate, hand_key, mistaken, split_key
 from envs._cards.pictures import RANKS, Card, CardLook, draw_hand
 from envs._cards.wording import look_text, solve_text
 from envs.protocol import OpenEpisode, Question, Split, generator_for
@@ -24,6 +28,8 @@ from verifier.rewards import VerifierConfig
 from verifier.solver import is_solvable
 
 SUITS = {"black": "SC", "red": "HD", "mixed": "SHDC"}
+PLAIN = {"J": "11", "Q": "12", "K": "13"}
+"""What stands for the face cards where every card but the ace is a number."""
 
 
 class FaceCards(BaseModel):
@@ -37,7 +43,7 @@ class FaceCards(BaseModel):
 
     def numbers(self, ranks: tuple[str, ...]) -> tuple[int, ...]:
         """What each card counts; an ace counts 1."""
-        return tuple(getattr(self, rank) if rank in "JQK" else 1 if rank == "A" else int(rank) for rank in ranks)
+        return tuple(getattr(self, rank) if rank in PLAIN else 1 if rank == "A" else int(rank) for rank in ranks)
 
     def sentence(self) -> str:
         """The rule as the question states it."""
@@ -79,6 +85,12 @@ class Config(SplitConfig):
     """`deck`: no card twice. `with_replacement`: every card is drawn from all ranks, as the original did."""
     suits: Literal["black", "red", "mixed"] = "black"
     """The suits in play."""
+    split_by: Literal["numbers", "hand"] = "numbers"
+    """What is held out. `numbers`: number multisets, with every hand that counts so. `hand`: hands whose numbers the
+    other choice leaves in training, so that training on them meets neither kind and each can be tested apart."""
+    face_cards_as_numbers: bool = False
+    """Whether 11, 12 and 13 are dealt in place of J, Q and K; then no rule changes what a card counts. Splits take
+    them for the face cards that they replace."""
     at_least_one_face_card: bool = False
     """Whether every hand holds a J, Q or K."""
     rule_changes_numbers: bool = False
@@ -100,6 +112,14 @@ class Config(SplitConfig):
             raise ValueError("asks=cards needs modality=pictures; in words the cards would stand in the question")
         if self.rule_changes_numbers and self.training_rule() == self.face_cards:
             raise ValueError("rule_changes_numbers needs a training_face_cards that differs from face_cards")
+        if self.face_cards_as_numbers:
+            if self.modality == "pictures":
+                raise ValueError("face_cards_as_numbers needs modality=text; there are no pictures of an 11")
+            if self.at_least_one_face_card or self.rule_changes_numbers or self.split_by == "hand":
+                raise ValueError(
+                    "face_cards_as_numbers deals no face card: leave at_least_one_face_card and rule_changes_numbers "
+                    "false, and split_by at numbers"
+                )
         return self
 
     def training_rule(self) -> FaceCards:
@@ -161,16 +181,21 @@ class Environment:
         numbers, trained = config.face_cards.numbers(ranks), config.training_rule().numbers(ranks)
         if config.rule_changes_numbers and sorted(numbers) == sorted(trained):
             return False
-        return config.admits(split_key(trained), split) and is_solvable(numbers, config.target)
+        if config.split_by == "numbers":
+            is_admitted = config.admits(split_key(trained), split)
+        else:
+            is_admitted = config.admits(split_key(trained), "train") and config.admits(hand_key(ranks), split)
+        return is_admitted and is_solvable(self._hand(ranks).numbers, config.target)
 
     def _hand(self, ranks: tuple[str, ...]) -> Hand:
         config = self.config
         trained = config.training_face_cards
+        labels = tuple(PLAIN.get(rank, rank) for rank in ranks) if config.face_cards_as_numbers else ranks
         return Hand(
-            labels=ranks,
-            numbers=config.face_cards.numbers(ranks),
+            labels=labels,
+            numbers=config.face_cards.numbers(labels),
             target=config.target,
-            training_numbers=trained.numbers(ranks) if trained else None,
+            training_numbers=trained.numbers(labels) if trained else None,
             cards_are_shown=config.modality == "pictures",
             asks=config.asks,
         )

@@ -36,6 +36,8 @@ from rollout.episode import VersionSpan
 from rollout.probe import ProbeExpectation, largest_gap
 
 FIRST_VERSION = 0
+BATCHED_TOKENS = 8192
+"""The most tokens that an engine on CPUs reads at once."""
 
 
 class VllmEngine:
@@ -197,6 +199,8 @@ class VllmEngine:
     async def close(self) -> None:
         """End vLLM's processes and wait for them."""
         self._llm.shutdown()
+        for process in self._processes:
+            process.join(10)  # one that took too long was killed, and not waited for
         if self._llm.output_handler is not None:
             # Just cancelled; an event loop that is closed before it has ended complains.
             await asyncio.wait([self._llm.output_handler])
@@ -241,6 +245,9 @@ def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
         kv_cache_memory_bytes=int(config.cpu_cache_gib * 2**30) if on_cpu else None,
         # Only whole blocks are shared between the turns of an episode; vLLM's 128 tokens on CPUs are often a turn.
         block_size=32 if on_cpu else None,
+        # A prompt that is cut in two makes vLLM turn a seeded generator back, which those of CPUs cannot do.
+        enable_chunked_prefill=False if on_cpu else None,
+        max_num_batched_tokens=max(BATCHED_TOKENS, config.max_context_tokens) if on_cpu else None,
         enforce_eager=on_cpu,  # compiling takes longer to start, and was no faster for small models
         logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
         weight_transfer_config=WeightTransferConfig(backend=config.weight_transfer),

@@ -205,10 +205,12 @@ def stream(
     try:
         for reference in references:
             # The summary comes behind its episode: where it is, the episode is whole and outlives the worker.
-            played: Any = ray.get(next(references))
+            summary = next(references, None)
+            # What `play` raises comes in an episode's place, with nothing behind it.
+            played: Any = ray.get(reference if summary is None else summary)
             num_played += 1
             yield played, reference
-    except (RayActorError, StopIteration) as error:
+    except RayActorError as error:
         raise WorkerDied(
             f"rollout worker {name} died after {num_played} of {len(tasks)} episodes; its unfinished tasks can be "
             f"played again by another worker. Ray says: {error}"

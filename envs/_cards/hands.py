@@ -8,6 +8,7 @@ makes the target.
 """
 
 import json
+from collections.abc import Sequence
 from random import Random
 
 from verifier.arithmetic import parse_equation
@@ -18,6 +19,11 @@ from verifier.solver import Tree, is_solvable, solutions, some_solutions, write_
 def split_key(numbers: tuple[int, ...]) -> str:
     """What identifies a hand to the splits: the multiset of its numbers."""
     return "hand " + " ".join(map(str, sorted(numbers)))
+
+
+def hand_key(ranks: tuple[str, ...]) -> str:
+    """What identifies a hand to the splits where hands are held out one by one: the multiset of its cards."""
+    return "cards " + " ".join(sorted(ranks))
 
 
 def demonstrate(hand: Hand, generator: Random, *, with_cards: bool, thinks: bool, shortest: bool) -> str:
@@ -76,6 +82,11 @@ def _misread(hand: Hand, generator: Random) -> Hand:
     number = generator.randint(2, 10)
     labels[position], numbers[position] = str(number), number
     return Hand(labels=tuple(labels), numbers=tuple(numbers), target=hand.target, asks=hand.asks)
+
+
+def random_formula(numbers: Sequence[int], generator: Random) -> str:
+    """Any formula over exactly these numbers, whatever it makes."""
+    return write_formula(_random_tree(list(numbers), generator))
 
 
 def _random_tree(numbers: list[int], generator: Random) -> Tree:

@@ -35,8 +35,8 @@ def test_a_small_base_learns_is_the_same_again_and_loads(tmp_path: Path) -> None
         make_base(small_recipe(), tmp_path / name, show=lines.append)
     assert torch.get_num_threads() == num_threads
     losses = [float(line.split("loss ")[1].split()[0]) for line in lines if "loss" in line]
-    # The mean over the first stage, and over the three steps that follow it.
-    assert losses[0] > losses[1] + 0.5
+    # Nothing known of 686 tokens is 6.5; these are the means over the first stage, and over the three steps behind it.
+    assert 6.5 > losses[0] > losses[1] + 0.2
     once, again = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("once", "again"))
     assert all(torch.equal(one, other) for one, other in zip(once.parameters(), again.parameters(), strict=True))
     assert once.config.max_position_embeddings == 512

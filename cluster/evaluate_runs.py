@@ -1,0 +1,28 @@
+"""`ruleshift evaluate`: measures checkpoints of a run that has ended, or a model that no run has made.
+
+evaluate_run(config, run)    fills evaluations.jsonl of the run, for each checkpoint that it kept
+evaluate_model(config)       a run of no iterations, whose only policy is learner.model
+"""
+
+from pathlib import Path
+
+from cluster.config import Config
+from cluster.open_training import open_training
+
+
+def evaluate_run(config: Config, run: Path, *, every: bool) -> None:
+    """Measure the newest checkpoint, or every one; rows that are there already stay, and are not made again."""
+    with open_training(config, "evaluate", run) as training:
+        checkpoints = training.directory.checkpoints()
+        for iteration, folder in checkpoints if every else checkpoints[-1:]:
+            if not training.directory.has_row("evaluations", "iteration", iteration):
+                training.load(folder)
+                training.evaluate()
+    print(run)
+
+
+def evaluate_model(config: Config) -> None:
+    """Measure `learner.model`."""
+    with open_training(config, "evaluate") as training:
+        training.evaluate()
+        print(training.directory.path)

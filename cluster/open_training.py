@@ -1,0 +1,34 @@
+"""A run with Ray around it: what is started in here ends with the block."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import ray
+
+from cluster.config import Config, to_yaml
+from cluster.hardware import Hardware, look, of_nodes
+from cluster.placement import Command, place, reserved
+from cluster.record.run_directory import RunDirectory
+from cluster.session import ray_session, stop_signals
+from cluster.training import Training
+
+
+@contextmanager
+def open_training(config: Config, kind: Command, resume: Path | None = None) -> Iterator[Training]:
+    """A run in a directory of its own, or the one that is resumed, with Ray around it."""
+    directory = RunDirectory.open(resume) if resume else RunDirectory.create(config.cluster.folder, config.cluster.name)
+    directory.write_config(to_yaml(config))
+    with ray_session(config.cluster), stop_signals() as stop, ExitStack() as cleaning:
+        placement = place(config, _hardware(config), kind)
+        placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
+        run = Training(config, kind, directory, placement, stop)
+        run.begin(cleaning)
+        yield run
+
+
+def _hardware(config: Config) -> Hardware:
+    """What the Ray cluster has; one that was started here is this machine."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    here = look()
+    return here if len(nodes) == 1 else of_nodes(nodes, here.gpu_memory_gib)
