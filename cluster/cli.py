@@ -7,7 +7,8 @@
     ruleshift plan CONFIG … [key=value …]        say what a run will be, and refuse what cannot run
     ruleshift rl CONFIG … [key=value …]          train by play
     ruleshift sft CONFIG … [key=value …]         train by imitation
-    ruleshift evaluate RUN|CONFIG …              measure a run's checkpoints, or a model
+    ruleshift evaluate --run RUN | CONFIG …      measure a run's checkpoints, or a model
+    ruleshift compare CONFIG … --out STUDY       train arms from one start at equal compute, and measure them all
     ruleshift data CONFIG OUT                    write demonstrations for imitation
     ruleshift base RECIPE OUT                    make a nano base model from a recipe
     ruleshift doctor                             prove that this machine can roll out and adopt weights
@@ -29,7 +30,15 @@ from cluster.data_command import add_data_arguments, write_data
 from cluster.doctor import examine
 from cluster.errors import RuleshiftError
 from cluster.plan_command import add_plan_arguments, plan
-from cluster.run_commands import add_evaluate_arguments, add_run_arguments, run_evaluate, run_rl, run_sft
+from cluster.run_commands import (
+    add_compare_arguments,
+    add_evaluate_arguments,
+    add_run_arguments,
+    run_compare,
+    run_evaluate,
+    run_rl,
+    run_sft,
+)
 from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
 from envs.protocol import SPLITS, Env, EnvError
@@ -99,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_arguments(_add(commands, "rl", run_rl, "train a policy by play"))
     add_run_arguments(_add(commands, "sft", run_sft, "train a policy by imitation"))
     add_evaluate_arguments(_add(commands, "evaluate", run_evaluate, "measure a run's checkpoints, or a model"))
+    add_compare_arguments(_add(commands, "compare", run_compare, "train arms at equal compute and measure them"))
     add_data_arguments(_add(commands, "data", _data, "write demonstrations for imitation, and say what is in them"))
     base = _add(commands, "base", _base, "make a nano base model from a recipe, as configs/nano/base.yaml")
     base.add_argument("recipe", type=Path, help="a YAML file")

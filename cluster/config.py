@@ -20,7 +20,7 @@ from yaml import YAMLError
 
 from cluster.errors import ConfigError
 from cluster.faults import brief, hint, model_of, option_names, validation_faults
-from cluster.options import ClusterConfig, EvaluationConfig, SuiteConfig
+from cluster.options import ClusterConfig, CompareConfig, EvaluationConfig, SuiteConfig
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig
@@ -50,11 +50,17 @@ class Config(BaseModel):
     """What the policy is measured on."""
     cluster: ClusterConfig = ClusterConfig()
     """Where and how long it all runs."""
+    compare: CompareConfig = CompareConfig()
+    """What is trained side by side."""
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     """The configuration of the files and the overrides; raises ConfigError with every fault."""
-    merged = _merge(files, overrides)
+    return parse_config(_merge(files, overrides))
+
+
+def parse_config(merged: Mapping[str, Any]) -> Config:
+    """The configuration of all sections together; raises ConfigError with every fault."""
     name = merged.get("env", {}).get("name") if isinstance(merged.get("env"), dict) else None
     if name is None:
         known = ", ".join(environment_names())

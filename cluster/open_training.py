@@ -15,9 +15,16 @@ from cluster.training import Training
 
 
 @contextmanager
-def open_training(config: Config, kind: Command, resume: Path | None = None) -> Iterator[Training]:
-    """A run in a directory of its own, or the one that is resumed, with Ray around it."""
-    directory = RunDirectory.open(resume) if resume else RunDirectory.create(config.cluster.folder, config.cluster.name)
+def open_training(
+    config: Config, kind: Command, resume: Path | None = None, at: Path | None = None
+) -> Iterator[Training]:
+    """A run with Ray around it: in a new directory, in the one that is resumed, or `at` one of either kind."""
+    if resume is not None:
+        directory = RunDirectory.open(resume)
+    elif at is not None:
+        directory = RunDirectory.at(at)
+    else:
+        directory = RunDirectory.create(config.cluster.folder, config.cluster.name)
     directory.write_config(to_yaml(config))
     with ray_session(config.cluster), stop_signals() as stop, ExitStack() as cleaning:
         placement = place(config, _hardware(config), kind)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cluster.record.compute_ledger import ComputeConfig
 
@@ -52,6 +52,12 @@ class ClusterConfig(_Options):
     """How many engines play; each takes `rollout.engine.tensor_parallel_size` GPUs."""
     iterations: int = Field(default=20, ge=1)
     """How many updates `rl` makes, or how many optimizer steps `sft` makes."""
+    budget: float | None = Field(default=None, gt=0)
+    """Training ends before `iterations` when the ledger has come to this."""
+    ledger: Literal["compute/flops", "compute/paper_flops", "compute/trained_tokens"] = "compute/flops"
+    """What the budget is of: operations really made, the paper's count of them, or tokens learned from."""
+    evaluations: int | None = Field(default=None, ge=1)
+    """How many evaluations a budget is divided by, at equal shares; needs `budget`."""
     episodes_per_iteration: int = Field(default=128, ge=1)
     """How many episodes each update of `rl` learns from, or how many demonstrations each step of `sft`."""
     samples_per_task: int = Field(default=1, ge=1)
@@ -93,6 +99,8 @@ class SuiteConfig(_Options):
     environment's defaults."""
     verifier: dict[str, Any] = {}
     """Verifier options that differ from training's."""
+    title: str = ""
+    """What figures call it; its name where there is none."""
     episodes: int | None = Field(default=None, ge=1)
     """How many tasks; as `evaluation.episodes` where not set."""
     split: Literal["train", "validation", "test"] = "test"
@@ -106,7 +114,7 @@ class EvaluationConfig(_Options):
     """What the policy is measured on."""
 
     suites: dict[str, SuiteConfig] = {"in_distribution": SuiteConfig()}
-    """Each environment by a name."""
+    """Each environment by a name; one that is null is left out."""
     episodes: int = Field(default=1500, ge=1)
     """How many tasks each suite has."""
     first_seed: int = Field(default=0, ge=0)
@@ -120,8 +128,42 @@ class EvaluationConfig(_Options):
     generalisation_loss: int = Field(default=0, ge=0)
     """On how many held-out demonstrations the cross-entropy is measured."""
 
+    @field_validator("suites", mode="before")
+    @classmethod
+    def _leave_out(cls, given: Any) -> Any:
+        """A suite that a later file sets to null is left out."""
+        return {name: suite for name, suite in given.items() if suite is not None} if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:
         if self.pass_at and max(self.pass_at) > self.samples_per_task:
             raise ValueError(f"pass_at {max(self.pass_at)} needs samples_per_task of at least as many")
         return self
+
+
+class ArmConfig(_Options):
+    """One way of training: a command, and what it does otherwise than the rest of the configuration."""
+
+    command: Literal["sft", "rl"]
+    """Whether it imitates or plays."""
+    options: dict[str, Any] = {}
+    """Sections and options that differ, as in `{learner: {optimizer: {learning_rate: 1.0e-4}}}`."""
+
+
+class CompareConfig(_Options):
+    """What is trained side by side."""
+
+    init: ArmConfig | None = None
+    """What every arm starts from, made for each seed; without it, they start from `learner.model`."""
+    arms: dict[str, ArmConfig] = {}
+    """The ways of training, by name."""
+    seeds: tuple[int, ...] = (0,)
+    """Each is a repetition of everything, with other draws, other orders and other tasks."""
+    budget: float | None = Field(default=None, gt=0)
+    """How much compute each arm has, the making of its start not included."""
+    ledger: Literal["compute/flops", "compute/paper_flops", "compute/trained_tokens"] = "compute/flops"
+    """In which account."""
+    evaluations: int = Field(default=4, ge=1)
+    """How often each arm is measured, at equal shares of the budget."""
+    temperatures: tuple[float, ...] = ()
+    """At which further temperatures the start is measured: what sharper draws alone would give."""

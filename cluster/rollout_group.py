@@ -124,16 +124,29 @@ class RolloutGroup:
             worker = self._workers[number]
             if worker.generation != generation:
                 return  # the episodes of another iteration, which was in play too, came first
-            if self.num_restarts == self._max_restarts:
-                raise RunError(
-                    f"{reason} It is not replaced: cluster.max_worker_restarts={self._max_restarts} is used up."
-                ) from reason
-            self.num_restarts += 1
-            ray.kill(worker.actor)
-            worker.generation += 1
-            started = self._launch(number)
-            self._get(f"start of {worker.name}", started, self._start_timeout_seconds)
+            self._relaunch(number, reason)
             adopt([worker.actor])
+
+    def revive(self) -> None:
+        """Start others in the place of workers that died while they were not playing; they have old weights."""
+        for number, worker in enumerate(self._workers):
+            try:
+                self._get("a sign of life", worker.actor.process_id.remote(), self._step_timeout_seconds)
+            except EngineError as error:
+                with self._replacing:
+                    self._relaunch(number, error)
+
+    def _relaunch(self, number: int, reason: Exception) -> None:
+        worker = self._workers[number]
+        if self.num_restarts == self._max_restarts:
+            raise RunError(
+                f"{reason} It is not replaced: cluster.max_worker_restarts={self._max_restarts} is used up."
+            ) from reason
+        self.num_restarts += 1
+        ray.kill(worker.actor)
+        worker.generation += 1
+        started = self._launch(number)
+        self._get(f"start of {worker.name}", started, self._start_timeout_seconds)
 
     def close(self) -> None:
         """Release all engines and end the actors."""

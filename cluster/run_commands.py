@@ -1,4 +1,4 @@
-"""`ruleshift rl`, `sft` and `evaluate`: what they take, and what is checked before anything starts."""
+"""`ruleshift rl`, `sft`, `evaluate` and `compare`: what they take, and what is checked before anything starts."""
 
 import argparse
 import sys
@@ -54,6 +54,31 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `compare` takes."""
+    parser.add_argument(
+        "overrides", nargs="+", metavar="CONFIG|key=value", help="YAML files, left to right, and options"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="STUDY", help="the study's folder, new or begun")
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """`ruleshift compare`."""
+    config = load_words(arguments.overrides)
+    make_plan(config, "compare", look()).refuse()
+    from cluster.compare import Stopped, compare
+
+    try:
+        study = compare(config, arguments.out)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
+    from cluster.report_command import write_report
+
+    write_report([study])
+    return 0
+
+
 def _train(arguments: argparse.Namespace, command: Command) -> int:
     if arguments.options:
         print("\n".join(describe_options(Config.model_fields[name].annotation, f"{name}.") for name in _SECTIONS))  # pyright: ignore
@@ -78,7 +103,7 @@ def _train(arguments: argparse.Namespace, command: Command) -> int:
     return 0
 
 
-_SECTIONS = ("verifier", "rollout", "learner", "data", "evaluation", "cluster")
+_SECTIONS = ("verifier", "rollout", "learner", "data", "evaluation", "cluster", "compare")
 
 
 def _of_run(run: Path, overrides: list[str]) -> Config:

@@ -27,9 +27,9 @@ from rollout.worker import Played
 Episodes = list[tuple[Played, Any]]
 
 
-def train_rl(config: Config, resume: Path | None = None) -> Path:
+def train_rl(config: Config, resume: Path | None = None, at: Path | None = None) -> Path:
     """Train by play; the run's folder."""
-    with open_training(config, "rl", resume) as run:
+    with open_training(config, "rl", resume, at) as run:
         ahead = _Ahead(run)
         while run.goes_on():
             with run.supervisor.iteration():

@@ -18,9 +18,9 @@ from learner.demonstrations import make_demonstrations, to_episode
 from learner.worker import Item
 
 
-def train_sft(config: Config, resume: Path | None = None) -> Path:
+def train_sft(config: Config, resume: Path | None = None, at: Path | None = None) -> Path:
     """Train by imitation; the run's folder."""
-    with open_training(config, "sft", resume) as run:
+    with open_training(config, "sft", resume, at) as run:
         with run.phase("demonstrations"):
             demonstrations = Demonstrations(run)
         while run.goes_on():

@@ -31,6 +31,7 @@ from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.probe import make_probe
 from rollout.transcript import ChatTokens
+from rollout.worker import WorkerDied
 
 STATE_FILE = "run.json"
 LEARNER_FOLDER = "learner"
@@ -91,7 +92,16 @@ class Training:
             self.save()
             self.progress.say(f"stopped after iteration {self.iteration}; go on with --resume {self.directory.path}")
             return False
-        return self.iteration < self.config.cluster.iterations
+        return not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all iterations are made, or the budget is spent."""
+        budget = self.config.cluster.budget
+        return self.iteration >= self.config.cluster.iterations or (budget is not None and self._spent() >= budget)
+
+    def _spent(self) -> float:
+        return self.ledger.totals()[self.config.cluster.ledger]
 
     @property
     def was_stopped(self) -> bool:
@@ -118,7 +128,12 @@ class Training:
         if version == self._pushed_version:
             return
         with self.phase("push"):
-            report = self._sync.push(self.rollouts.workers)
+            try:
+                report = self._sync.push(self.rollouts.workers)
+            except WorkerDied as error:
+                self.progress.say(f"{error} Another takes its place.")
+                self.rollouts.revive()
+                report = self._sync.push(self.rollouts.workers)
         self.ledger.charge_seconds("sync", self.row["seconds/push"])
         self._pushed_version = version
         self.row |= {"push/gap": report.gap, "push/bytes": report.sync.num_bytes}
@@ -130,8 +145,11 @@ class Training:
     def evaluate_if_due(self) -> None:
         """Measure the present policy on all suites, where the config says so for this iteration."""
         cluster = self.config.cluster
-        at_ends = cluster.evaluate_at_ends and self.iteration in (0, cluster.iterations)
-        is_due = at_ends or (cluster.evaluate_every and self.iteration % cluster.evaluate_every == 0)
+        is_due = cluster.evaluate_at_ends and (self.iteration == 0 or self.is_over)
+        is_due |= bool(cluster.evaluate_every) and self.iteration % cluster.evaluate_every == 0
+        if cluster.budget and cluster.evaluations:
+            done = {row["iteration"] for row in self.directory.rows("evaluations")} - {0}
+            is_due |= self._spent() * cluster.evaluations >= cluster.budget * (len(done) + 1)
         if not is_due or self.directory.has_row("evaluations", "iteration", self.iteration):
             return
         self.evaluate()
@@ -161,7 +179,7 @@ class Training:
         self.progress.update(self.iteration, self.row)
         self.row = {}
         cluster = self.config.cluster
-        if self.iteration % cluster.checkpoint_every == 0 or self.iteration == cluster.iterations:
+        if self.iteration % cluster.checkpoint_every == 0 or self.is_over:
             with self.phase("checkpoint"):
                 self.save()
         if cluster.export_every and self.iteration % cluster.export_every == 0:

@@ -182,7 +182,10 @@ class WorkersClient:
         return max(self._all("verify", expected))
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return ray.get([getattr(worker, method).remote(*arguments) for worker in self._workers])
+        try:
+            return ray.get([getattr(worker, method).remote(*arguments) for worker in self._workers])
+        except RayActorError as error:
+            raise WorkerDied(f"a rollout worker died in {method}. Ray says: {error}") from error
 
 
 def start_worker(name: str, model: Path, config: RolloutConfig, **resources: Any) -> Any:

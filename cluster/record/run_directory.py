@@ -56,9 +56,14 @@ class RunDirectory:
             except FileExistsError:
                 number += 1
                 continue
-            for inner in _FOLDERS:
-                (path / inner).mkdir()
-            return cls(path)
+            return cls.at(path)
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The folder of this path, made where it is missing."""
+        for inner in _FOLDERS:
+            (path / inner).mkdir(parents=True, exist_ok=True)
+        return cls(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -69,9 +74,7 @@ class RunDirectory:
         run = cls(path)
         if not run.config.is_file():
             raise RunError(f"{path}: this is not the folder of a run, since it has no {run.config.name}")
-        for inner in _FOLDERS:
-            (path / inner).mkdir(exist_ok=True)
-        return run
+        return cls.at(path)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,12 @@ class Run:
     """A `ruleshift` command in a process of its own, and the folder of its run."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self.folder = folder
+        self._processes: set[psutil.Process] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
         command = [sys.executable, "-m", "cluster.cli", "rl", *words, f"cluster.folder={folder}"]
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=self._log.open("w"),
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        )
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def said(self) -> str:
         return self._log.read_text()
@@ -44,7 +38,14 @@ class Run:
         while words not in self.said():
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
+            self._note_processes()
             time.sleep(0.05)
+
+    def _note_processes(self) -> None:
+        try:
+            self._processes |= set(psutil.Process(self.process.pid).children(recursive=True))
+        except psutil.NoSuchProcess:
+            return
 
     def actor(self, kind: str) -> psutil.Process:
         """One of its actors' processes."""
@@ -57,7 +58,13 @@ class Run:
 
     def ended(self) -> str:
         """Wait for its end; everything it said."""
-        self.process.wait(TIMEOUT_SECONDS)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.said()
+            self._note_processes()
+            time.sleep(0.5)
+        _, alive = psutil.wait_procs(self._processes, timeout=20)
+        assert not alive, f"outlived the run: {alive}"
         return self.said()
 
     def result(self) -> Path:
@@ -71,31 +78,19 @@ def rows(run: Path, table: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / f"{table}.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    before = {each.pid for each in psutil.process_iter()}
-    yield tmp_path
-    left = [
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if each.pid not in before and "VLLM::" in " ".join(each.info["cmdline"] or [])
-    ]
-    assert not left, "an engine outlived its run"
-
-
 @pytest.mark.timeout(TIMEOUT_SECONDS)
-def test_smoke_learns(folder: Path) -> None:
-    run = Run(folder, "configs/smoke.yaml", "cluster.dashboard=false").result()
+def test_smoke_learns(tmp_path: Path) -> None:
+    run = Run(tmp_path, "configs/smoke.yaml", "cluster.dashboard=false").result()
     before, after = rows(run, "evaluations")
-    assert before["success"] < 0.5
-    assert after["success"] > before["success"] + 0.15
+    assert before["success"] < 0.55
+    assert after["success"] > 0.6
     assert all(row["push/gap"] < 1e-4 for row in rows(run, "metrics"))
     assert (run / "policy" / "model.safetensors").is_file()
 
 
 @pytest.mark.timeout(2 * TIMEOUT_SECONDS)
-def test_a_run_survives_the_death_of_a_worker_and_of_a_rank(folder: Path) -> None:
-    run = Run(folder, "configs/smoke.yaml", "cluster.dashboard=false", *SMALL, "cluster.iterations=6")
+def test_a_run_survives_the_death_of_a_worker_and_of_a_rank(tmp_path: Path) -> None:
+    run = Run(tmp_path, "configs/smoke.yaml", "cluster.dashboard=false", *SMALL, "cluster.iterations=6")
     run.until("iteration 1/6")
     run.actor("RolloutWorker").send_signal(signal.SIGKILL)
     run.until("iteration 3/6")
@@ -120,18 +115,18 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(3 * TIMEOUT_SECONDS)
-def test_a_stopped_run_goes_on_exactly(folder: Path) -> None:
+def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
     options = ("configs/smoke.yaml", "cluster.dashboard=false", *SMALL, "cluster.iterations=5")
     for name in ("whole", "stopped"):
-        (folder / name).mkdir()
-    expected = Run(folder / "whole", *options).result()
-    stopped = Run(folder / "stopped", *options)
+        (tmp_path / name).mkdir()
+    expected = Run(tmp_path / "whole", *options).result()
+    stopped = Run(tmp_path / "stopped", *options)
     stopped.until("iteration 2/5")
     stopped.process.send_signal(signal.SIGTERM)
     assert "go on with --resume" in stopped.ended()
-    [run] = [each for each in (folder / "stopped").iterdir() if each.is_dir()]
+    [run] = [each for each in (tmp_path / "stopped").iterdir() if each.is_dir()]
     assert len(rows(run, "metrics")) < 5
-    assert Run(folder / "stopped", "--resume", str(run)).result() == run
+    assert Run(tmp_path / "stopped", "--resume", str(run)).result() == run
     for table in ("metrics", "evaluations"):
         assert [comparable(row) for row in rows(run, table)] == [comparable(row) for row in rows(expected, table)]
     ours, theirs = (load_file(each / "policy" / "model.safetensors") for each in (run, expected))

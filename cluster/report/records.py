@@ -1,0 +1,286 @@
+"""What a study or a run has left behind, as a report reads it.
+
+    read_study(folder)  →  Study(name="gp_l", arms=("sft", "rl"), seeds=(0, 1), cells={("init", 0): Cell(…), …})
+
+A folder with `study.json` is a study: a cell for each arm and seed, and the policy that all arms of a seed started
+from. The folder of one run is a study of one arm, which its own first evaluation stands before.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from cluster.errors import RunError
+from cluster.record.episode_log import EpisodeRecord, read_episodes
+from cluster.record.files import read_rows
+
+Row = Mapping[str, Any]
+
+STUDY_FILE = "study.json"
+LEDGERS = ("compute/flops", "compute/paper_flops")
+COMPUTE = (*LEDGERS, "compute/device_seconds", "compute/trained_tokens", "compute/sampled_tokens")
+READING_CHECKS = ("numbers_read", "cards_recognised", "instruction_read", "landmark_recognised")
+"""The first of these that a study has is what "read right" means there."""
+_CONTEXT = ("iteration", "suite", "temperature")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A number, with its interval and what it was counted over where these are recorded."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm's run under one seed."""
+
+    arm: str
+    seed: int
+    folder: Path
+    rows: tuple[Row, ...]
+    """Its evaluations; where one was made again, the last."""
+
+    @cached_property
+    def config_text(self) -> str:
+        """Its configuration; empty where there is none."""
+        file = self.folder / "config.yaml"
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The same as a mapping."""
+        try:
+            loaded = OmegaConf.to_container(OmegaConf.create(self.config_text))
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise RunError(f"{self.folder / 'config.yaml'}: cannot be read ({error}); restore the file") from None
+        return loaded if isinstance(loaded, dict) else {}
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of its iterations."""
+        return read_rows(self.folder / "metrics.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One evaluation of a policy: which run holds its episodes, and its row, whose compute is the arm's."""
+
+    cell: Cell
+    row: Row
+
+    def at(self, ledger: str) -> float:
+        """What the arm had spent by then."""
+        return number(self.row.get(ledger)) or 0.0
+
+    def rate(self, measure: str) -> Rate | None:
+        """A measure with its interval; None where it was not taken."""
+        return rate_of(self.row, measure)
+
+    def episodes(self) -> list[EpisodeRecord]:
+        """What was played in this evaluation; empty where it was not kept."""
+        suite, temperature, iteration = (self.row[key] for key in ("suite", "temperature", "iteration"))
+        file = self.cell.folder / "episodes" / f"{suite}_t{temperature:g}_{iteration:06d}.jsonl"
+        return read_episodes(file)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms × seeds, each measured on the same suites."""
+
+    folder: Path
+    name: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    init: str | None
+    """The name of the cells that all arms of a seed start from; None for one run."""
+    ledger: str
+    budget: float | None
+    suites: Mapping[str, str]
+    """Each suite and what it is, in words."""
+    cells: Mapping[tuple[str, int], Cell]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    config_text: str = ""
+
+    @property
+    def trained_suite(self) -> str:
+        """The suite under the rule of training."""
+        told = [suite for suite, words in self.suites.items() if words.startswith("training")]
+        return "in_distribution" if "in_distribution" in self.suites else next(iter([*told, *self.suites]))
+
+    @property
+    def shifted_suites(self) -> tuple[str, ...]:
+        """The others, those first whose rule is shifted."""
+        others = [suite for suite in self.suites if suite != self.trained_suite]
+        return tuple(sorted(others, key=lambda suite: not self.is_shifted(suite)))
+
+    def is_shifted(self, suite: str) -> bool:
+        """Whether a suite's rule is another than training's."""
+        return suite.startswith("rule_shift") or self.suites[suite].startswith("shifted rule")
+
+    @cached_property
+    def temperatures(self) -> tuple[float, ...]:
+        """All at which anything was measured; the one that the report is told at comes first."""
+        found = {float(row["temperature"]) for cell in self.cells.values() for row in cell.rows}
+        trained = {
+            float(row["temperature"]) for cell in self.cells.values() if cell.arm in self.arms for row in cell.rows
+        }
+        main = 1.0 if 1.0 in trained else max(trained or found)
+        return (main, *sorted(found - {main}))
+
+    @property
+    def beginning(self) -> str:
+        """What the policy before training is called."""
+        return self.init or "start"
+
+    @cached_property
+    def reading_check(self) -> str | None:
+        """The check that tells whether the question was read right; None where nothing is recorded."""
+        keys = {key for cell in self.cells.values() for row in cell.rows for key in row}
+        return next((check for check in READING_CHECKS if f"checks_at_first_attempt/{check}" in keys), None)
+
+    def series(self, arm: str, seed: int, suite: str, temperature: float | None = None) -> list[Point]:
+        """An arm's evaluations in order, its starting policy before them."""
+        cell = self.cells.get((arm, seed))
+        if cell is None:
+            return []
+        points = [Point(cell, row) for row in _picked(cell, suite, self._at(temperature))]
+        start = self._init_point(seed, suite, temperature)
+        if points and start is not None and points[0].row["iteration"] != 0:
+            points.insert(0, Point(start.cell, {**start.row, **self._initial_compute(cell, start)}))
+        return points
+
+    def first(self, seed: int, suite: str, temperature: float | None = None) -> Point | None:
+        """The policy before training."""
+        if self.init is not None:
+            return self._init_point(seed, suite, temperature)
+        return next(iter(self.series(self.arms[0], seed, suite, temperature)), None)
+
+    def last(self, arm: str, seed: int, suite: str, temperature: float | None = None) -> Point | None:
+        """An arm at the end of training, or the policy before it where `arm` is that."""
+        if arm == self.beginning:
+            return self.first(seed, suite, temperature)
+        cell = self.cells.get((arm, seed))
+        points = [Point(cell, row) for row in _picked(cell, suite, self._at(temperature))] if cell else []
+        return points[-1] if points else None
+
+    def _at(self, temperature: float | None) -> float:
+        return self.temperatures[0] if temperature is None else temperature
+
+    def _init_point(self, seed: int, suite: str, temperature: float | None) -> Point | None:
+        cell = self.cells.get((self.init, seed)) if self.init else None
+        rows = _picked(cell, suite, self._at(temperature)) if cell else []
+        return Point(cell, rows[-1]) if cell and rows else None
+
+    def _initial_compute(self, cell: Cell, start: Point) -> dict[str, float]:
+        """What the arm's ledger said before it began: its first row knows, or whether it is charged the start."""
+        for row in cell.rows:
+            if row["iteration"] == 0:
+                return {key: row.get(key, 0.0) for key in COMPUTE}
+        charged = ((cell.config.get("cluster") or {}).get("compute") or {}).get("initial_tokens", 0)
+        return {key: start.row.get(key, 0.0) if charged and key in LEDGERS else 0.0 for key in COMPUTE}
+
+
+def number(value: Any) -> float | None:
+    """The value if it is a number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def rate_of(row: Row, measure: str) -> Rate | None:
+    """A measure of a row with its interval."""
+    value = number(row.get(measure))
+    if value is None:
+        return None
+    n = number(row.get(f"{measure}_n"))
+    low, high = number(row.get(f"{measure}_low")), number(row.get(f"{measure}_high"))
+    return Rate(value, low, high, None if n is None else int(n))
+
+
+def measures_of(row: Row) -> list[str]:
+    """The names of what was measured, without compute, context and the ends of intervals."""
+    rest = {f"{name}{ending}" for name in row for ending in ("_n", "_low", "_high")}
+    skipped = {*_CONTEXT, *rest}
+    return [
+        name
+        for name, value in row.items()
+        if name not in skipped and not name.startswith("compute/") and number(value) is not None
+    ]
+
+
+def read_study(folder: Path) -> Study:
+    """A study, or a run as a study of one arm; RunError names what is missing and the command that makes it."""
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such folder; name one that `ruleshift compare`, `rl` or `sft` has made")
+    file = folder / STUDY_FILE
+    study = _read_compared(folder, file) if file.is_file() else _read_run(folder)
+    if not any(cell.rows for (arm, _), cell in study.cells.items() if arm in study.arms):
+        raise RunError(
+            f"{folder}: no arm has an evaluation yet, so there is nothing to report; run it on, or measure a run with "
+            "`ruleshift evaluate --run RUN`"
+        )
+    return study
+
+
+def _read_compared(folder: Path, file: Path) -> Study:
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        arms, seeds, init = tuple(map(str, told["arms"])), tuple(map(int, told["seeds"])), told.get("init") or None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{file}: not the description of a study ({type(error).__name__}: {error}); run `ruleshift compare` again, "
+            "which writes it anew and keeps finished cells"
+        ) from None
+    cells = {}
+    for arm in [*([init] if init else []), *arms]:
+        for seed in seeds:
+            inner = folder / "cells" / f"{arm}_seed{seed}"
+            if rows := _rows(inner):
+                cells[arm, seed] = Cell(arm, seed, inner, rows)
+    found = {row["suite"] for cell in cells.values() for row in cell.rows}
+    suites = {str(suite): str(words) for suite, words in (told.get("suites") or {}).items() if suite in found}
+    return Study(
+        folder=folder,
+        name=str(told.get("name", folder.name)),
+        arms=tuple(arm for arm in arms if any(key[0] == arm for key in cells)),
+        seeds=seeds,
+        init=init if any(key[0] == init for key in cells) else None,
+        ledger=str(told.get("ledger") or LEDGERS[0]),
+        budget=number(told.get("budget")),
+        suites=suites | {suite: suite.replace("_", " ") for suite in sorted(found - suites.keys())},
+        cells=cells,
+        versions=told.get("versions") or {},
+        config_text=str(told.get("config") or ""),
+    )
+
+
+def _read_run(folder: Path) -> Study:
+    if not (folder / "config.yaml").is_file():
+        raise RunError(
+            f"{folder}: neither a study, since it has no {STUDY_FILE}, nor a run, since it has no config.yaml; name "
+            "the folder that `ruleshift compare`, `rl` or `sft` printed"
+        )
+    rows = _rows(folder)
+    cell = Cell("run", 0, folder, rows)
+    suites = {row["suite"]: row["suite"].replace("_", " ") for row in rows}
+    return Study(folder, folder.name, ("run",), (0,), None, LEDGERS[0], None, suites, {("run", 0): cell})
+
+
+def _rows(folder: Path) -> tuple[Row, ...]:
+    rows: Iterable[Row] = read_rows(folder / "evaluations.jsonl")
+    latest = {(row.get("iteration"), row.get("suite"), row.get("temperature")): row for row in rows}
+    whole = [row for key, row in latest.items() if None not in key]
+    return tuple(sorted(whole, key=lambda row: row["iteration"]))
+
+
+def _picked(cell: Cell, suite: str, temperature: float) -> Sequence[Row]:
+    return [row for row in cell.rows if row["suite"] == suite and float(row["temperature"]) == temperature]
