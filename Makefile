@@ -3,9 +3,11 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install check test integration ci demo clean
+.PHONY: help install check test integration learning ci demo clean
 
 BIN := .venv/bin
+# The demo's repetitions, as in SEEDS=0,1,2.
+SEEDS ?= 0
 INSTALLED := .venv/.installed
 
 help: ## list the commands
@@ -27,12 +29,15 @@ test: $(INSTALLED) ## unit and contract tests: no GPU, no network
 	$(BIN)/pytest -q $(wildcard tests/unit tests/contract)
 
 integration: $(INSTALLED) ## the real Ray, vLLM and DeepSpeed on small models
-	$(if $(wildcard tests/integration/test_*.py),$(BIN)/pytest -q tests/integration,@echo "no integration tests yet")
+	$(BIN)/pytest -q tests/integration
 
-ci: check test integration ## all three, as CI does
+learning: $(INSTALLED) ## each algorithm, from a fixed seed, has to get somewhere
+	$(BIN)/pytest -q tests/learning
 
-demo: $(INSTALLED) ## watch one episode of every environment, slips and verdicts included
-	@$(BIN)/ruleshift tour
+ci: check test integration learning ## all four, as CI does
+
+demo: $(INSTALLED) ## SFT and RL from one start at equal compute, the rule shifted: the study at nano scale, with its report
+	@$(BIN)/ruleshift compare configs/nano/gp_l.yaml configs/nano/demo.yaml --out runs/demo compare.seeds=[$(SEEDS)]
 
 clean: ## remove .venv and what the tools left behind
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

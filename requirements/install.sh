@@ -92,6 +92,11 @@ drop_broken_extras() {
     done
 }
 
+# Once, on all cores, and even where Python is told to write no bytecode: every actor and engine imports all of it again.
+compile_bytecode() { # some packages hold templates that are no Python, so its exit status says nothing
+    env -u PYTHONDONTWRITEBYTECODE "$python" -m compileall -qq -j 0 $venv/lib >/dev/null 2>&1 || true
+}
+
 versions_are_right() { "$python" -c 'import cluster.versions, sys; sys.exit("\n".join(cluster.versions.check_versions()) or None)'; }
 
 check_imports() {
@@ -133,6 +138,7 @@ main() {
     pip_install -r requirements/$build.txt -r requirements/dev.txt
     pip_install --no-build-isolation --editable .
     drop_broken_extras
+    compile_bytecode
     check_imports
     command -v g++ >/dev/null || say "note: DeepSpeed needs g++ the first time it runs, and there is none (apt install g++)"
     rm $venv/.unfinished

@@ -50,10 +50,9 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "ruleshift",
-    **{
-        key: _INK
-        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-    },
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _INK
+    ),
 }
 
 
@@ -116,6 +115,14 @@ def as_inline_svg(figure: Figure, name: str) -> str:
     return svg.replace(_INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
 
 
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Above the axes, where it covers no point."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        columns = 1 if max(map(len, labels)) > 20 else min(len(labels), 4)
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
 def draw_curves(axes: Axes, study: Study, suite: str, measure: str) -> None:
     """A measure against compute: every point with its interval, the mean of the seeds and the band between them."""
     for arm in study.arms:
@@ -171,7 +178,7 @@ def _success(study: Study) -> tuple[Figure, str]:
         axis.set_ylabel("success (%)")
         axis.set_title(study.suites[suite], loc="left", fontsize=8)
     axes[-1].set_xlabel(axis_label(study.ledger))
-    axes[0].legend(loc="best")
+    add_legend(figure, axes[0])
     several = len({seed for _, seed in study.cells}) > 1
     band = "Lines: the mean of the seeds; bands: from the lowest seed to the highest. " if several else ""
     return figure, f"Success against training compute. {band}Every evaluation is a point, with its 95 % interval."
@@ -200,7 +207,7 @@ def _bars(findings: Findings) -> tuple[Figure, str]:
     axes.set_ylabel("success (%)")
     axes.set_ylim(0, 103)
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="best")
+    add_legend(figure, axes)
     return (
         figure,
         "Success before training and at the end of it: the mean of the seeds, and each seed with its interval.",
@@ -215,7 +222,7 @@ def _read_right(findings: Findings) -> tuple[Figure, str]:
     axes.set_ylabel(f"{str(study.reading_check).replace('_', ' ')} (%)")
     axes.set_xlabel(axis_label(study.ledger))
     axes.set_title(study.suites[suite], loc="left", fontsize=8)
-    axes.legend(loc="best")
+    add_legend(figure, axes)
     return (
         figure,
         "How many questions are read as the shifted rule says, whatever is answered then; at the first attempt.",
@@ -242,7 +249,7 @@ def _by_attempt(findings: Findings) -> tuple[Figure, str] | None:
         axis.set_title(study.suites[suite], loc="left", fontsize=8)
         axis.set_xticks(range(1, max(map(len, found.values())) + 1))
     axes[-1].set_xlabel("attempts allowed")
-    axes[0].legend(loc="best")
+    add_legend(figure, axes[0])
     return figure, "Success within so many attempts, at the end of training and before it."
 
 
@@ -272,7 +279,7 @@ def _recognition(findings: Findings) -> tuple[Figure, str]:
             draw_points(axes, pairs, colour_of(arm, study), marker if shifted else "x", label)
     axes.set_xlabel("cards recognised (%)")
     axes.set_ylabel("success (%)")
-    axes.legend(loc="best")
+    add_legend(figure, axes)
     return figure, "Recognition against success: every evaluation is a point."
 
 

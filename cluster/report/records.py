@@ -231,6 +231,13 @@ def read_study(folder: Path) -> Study:
     return study
 
 
+def read_cells(folder: Path) -> list[Cell]:
+    """The run in a folder, or all runs of the study there, whether they have evaluations or not."""
+    if (folder / STUDY_FILE).is_file():
+        return list(_read_compared(folder, folder / STUDY_FILE).cells.values())
+    return list(_read_run(folder).cells.values())
+
+
 def _read_compared(folder: Path, file: Path) -> Study:
     try:
         told = json.loads(file.read_text(encoding="utf-8"))

@@ -27,6 +27,8 @@ BASE: dict[str, Any] = {
     "micro_batch_tokens": 4096,
 }
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

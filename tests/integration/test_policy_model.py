@@ -1,5 +1,6 @@
 """The policy's numbers are those of a plain Hugging Face forward, however sequences are put together."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -111,7 +112,7 @@ def test_attention_across_sequences_would_show(text_model: Path) -> None:
     sequences = [random_sequence(Random(seed), 200, seed=seed) for seed in range(2)]
     inputs = [reader.model_input(sequence, number * 100) for number, sequence in enumerate(sequences)]
     [batch] = micro_batches(inputs, max_tokens=4096, layout="flat")
-    leaking = MicroBatch(**{name: getattr(batch, name) for name in batch.__slots__} | {"position_ids": None})
+    leaking = dataclasses.replace(batch, position_ids=None)
     drawn = torch.ones(len(batch.samples), dtype=torch.bool)
     with torch.no_grad():
         gap = (policy(batch, drawn, 1.0).logprobs - policy(leaking, drawn, 1.0).logprobs).abs().max()
@@ -174,8 +175,8 @@ def test_a_model_that_bends_its_logits_is_refused(text_model: Path) -> None:
 
     from learner.policy_model import _check_output_layer
 
-    size = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    size: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
     model = Gemma2ForCausalLM(Gemma2Config(**size, **heads, final_logit_softcapping=0.5))
     with pytest.raises(ModelError, match="changes its logits behind the output layer"):
         _check_output_layer(model)

@@ -19,6 +19,8 @@ from tests.support.tiny_models import make_text_model
 QUESTIONS = range(16)
 ROUNDS = 45
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -84,12 +84,6 @@ def test_what_has_no_room_has_no_host() -> None:
     assert place(config("colocated", 2, 2), LAPTOP).hosts == (None, None)
 
 
-def test_evaluation_needs_no_learner() -> None:
-    placed = place(config("colocated", 8, 8), HOST, "evaluate")
-    assert seats(placed, "learner") == []
-    assert seats(placed, "rollout") == [(number, 1) for number in range(8)]
-
-
 @pytest.mark.parametrize("kind", ["cpu", "one_gpu", "colocated", "split"])
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 1), (3, 2), (2, 5), (8, 8)])
 @pytest.mark.parametrize("hardware", [LAPTOP, HOST, TWO_HOSTS])

@@ -259,11 +259,10 @@ def test_the_command_prints_the_plan_and_refuses(tmp_path: Path, capsys: pytest.
     assert "ruleshift: rollout.engine.weight_transfer=nccl: " in printed.err
 
 
-def test_evaluation_alone_needs_neither_learner_nor_batch(tmp_path: Path) -> None:
+def test_evaluation_alone_only_plays(tmp_path: Path) -> None:
     config = load_config([CONFIGS / "smoke.yaml"], [f"learner.model={make_folder(tmp_path / 'nano')}"])
     plan = make_plan(config, "evaluate", LAPTOP)
     plan.refuse()
-    assert "learner" not in render(plan).partition("Batch")[0].partition("Placement")[2]
     assert [work.what for work in plan.work] == ["sampling"]
 
 

@@ -437,7 +437,10 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     [
         (("learner.deepspeed.zero_stage=2",), "learner.deepspeed.zero_stage"),
         (("rollout.max_policy_lag=1", "learner.loss.importance_cap=null"), "learner.loss.importance_cap"),
-        (("rollout.max_policy_lag=1", "learner.old_logprobs=rollout"), "learner.old_logprobs"),
+        (
+            ("rollout.max_policy_lag=1", "learner.old_logprobs=rollout", "learner.loss.importance_cap=2"),
+            "learner.old_logprobs",
+        ),
         (("learner.lora.rank=4", "learner.freeze=[language_model]"), "learner.freeze"),
         (("learner.lora.target_modules=[q_proj]",), "learner.lora.rank"),
         (("learner.layout=flat",), "learner.layout"),

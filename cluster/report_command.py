@@ -1,0 +1,62 @@
+"""`ruleshift report` and `ruleshift plot`: what they take, and where they write."""
+
+import argparse
+import re
+from pathlib import Path
+
+from cluster.errors import RunError
+
+WINDOW = 7
+"""Points that one smoothed point is made of, unless `--smooth` says otherwise."""
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `report` takes."""
+    parser.add_argument("folders", nargs="+", type=Path, metavar="STUDY_OR_RUN", help="a study's or a run's folder")
+
+
+def add_plot_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `plot` takes."""
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders of runs, or of studies")
+    parser.add_argument("--x", default="compute/flops", help="a column, as iteration (default compute/flops)")
+    parser.add_argument(
+        "--y",
+        default="in_distribution/success",
+        help="SUITE/MEASURE, or a column of metrics.jsonl, as learner/sft_loss",
+    )
+    parser.add_argument("--temperature", type=float, help="of evaluations (default 1, where there is one)")
+    parser.add_argument(
+        "--smooth",
+        nargs="?",
+        type=int,
+        const=WINDOW,
+        metavar="POINTS",
+        help=f"draw the line smoothed (Savitzky–Golay, order 3) over so many points (default {WINDOW})",
+    )
+    parser.add_argument("--out", type=Path, help="where to write, without ending (default RUN/plots/Y_by_X)")
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """`ruleshift report`."""
+    from cluster.report.build import build_report  # with matplotlib
+
+    for folder in arguments.folders:
+        page, numbers = build_report(folder)
+        print("\n".join([*numbers, str(page)]))
+    return 0
+
+
+def plot(arguments: argparse.Namespace) -> int:
+    """`ruleshift plot`."""
+    window = arguments.smooth
+    if window is not None and (window < 5 or window % 2 == 0):
+        raise RunError(f"--smooth {window}: the number of points must be odd and at least 5, as {WINDOW}")
+    from cluster.report.figures import save
+    from cluster.report.overlay import draw_overlay, overlay
+
+    curves = overlay(arguments.folders, arguments.x, arguments.y, arguments.temperature)
+    name = re.sub(r"[^\w.-]+", "_", f"{arguments.y}_by_{arguments.x}")
+    stem = arguments.out or arguments.folders[0] / "plots" / name
+    for file in save(draw_overlay(curves, arguments.x, arguments.y, window), stem):
+        print(file)
+    return 0
