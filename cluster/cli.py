@@ -9,6 +9,8 @@
     ruleshift sft CONFIG … [key=value …]         train by imitation
     ruleshift evaluate --run RUN | CONFIG …      measure a run's checkpoints, or a model
     ruleshift compare CONFIG … --out STUDY       train arms from one start at equal compute, and measure them all
+    ruleshift report STUDY|RUN …                 the report of a study or a run, from its records alone
+    ruleshift plot RUN … --x … --y …             overlay any runs on any axis
     ruleshift data CONFIG OUT                    write demonstrations for imitation
     ruleshift base RECIPE OUT                    make a nano base model from a recipe
     ruleshift doctor                             prove that this machine can roll out and adopt weights
@@ -30,6 +32,7 @@ from cluster.data_command import add_data_arguments, write_data
 from cluster.doctor import examine
 from cluster.errors import RuleshiftError
 from cluster.plan_command import add_plan_arguments, plan
+from cluster.report_command import add_plot_arguments, add_report_arguments, plot, report
 from cluster.run_commands import (
     add_compare_arguments,
     add_evaluate_arguments,
@@ -109,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     add_run_arguments(_add(commands, "sft", run_sft, "train a policy by imitation"))
     add_evaluate_arguments(_add(commands, "evaluate", run_evaluate, "measure a run's checkpoints, or a model"))
     add_compare_arguments(_add(commands, "compare", run_compare, "train arms at equal compute and measure them"))
+    add_report_arguments(_add(commands, "report", report, "write the report of a study or a run from its records"))
+    add_plot_arguments(_add(commands, "plot", plot, "overlay any runs on any axis"))
     add_data_arguments(_add(commands, "data", _data, "write demonstrations for imitation, and say what is in them"))
     base = _add(commands, "base", _base, "make a nano base model from a recipe, as configs/nano/base.yaml")
     base.add_argument("recipe", type=Path, help="a YAML file")

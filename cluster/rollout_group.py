@@ -9,7 +9,7 @@ and its unfinished tasks, and plays nothing before it has the newest weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -147,6 +147,19 @@ class RolloutGroup:
         worker.generation += 1
         started = self._launch(number)
         self._get(f"start of {worker.name}", started, self._start_timeout_seconds)
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """The workers leave their GPUs to the learner inside the block, where they share them."""
+        if self._config.engine.sleeps:
+            self._everyone("sleep")
+        yield
+        if self._config.engine.sleeps:
+            self._everyone("wake")
+
+    def _everyone(self, method: str) -> None:
+        for worker in self._workers:
+            self._get(f"{method} of {worker.name}", getattr(worker.actor, method).remote(), self._step_timeout_seconds)
 
     def close(self) -> None:
         """Release all engines and end the actors."""

@@ -73,9 +73,10 @@ def run_compare(arguments: argparse.Namespace) -> int:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 130
-    from cluster.report_command import write_report
+    from cluster.report.build import build_report
 
-    write_report([study])
+    page, numbers = build_report(study)
+    print("\n".join([*numbers, str(page)]))
     return 0
 
 

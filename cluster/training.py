@@ -119,7 +119,7 @@ class Training:
 
     def learn(self, items: Sequence[Item]) -> UpdateReport:
         """One update."""
-        with self.phase("learn"):
+        with self.rollouts.asleep(), self.phase("learn"):
             return learn(self.learner, items, self.directory, self.iteration)
 
     def push(self) -> None:

@@ -23,6 +23,8 @@ class EngineConfig(BaseModel):
     """Share of a GPU's memory that the engine takes."""
     cpu_cache_gib: float = Field(default=1.0, gt=0)
     """Memory for keys and values where there is no GPU, in GiB."""
+    sleeps: bool = False
+    """Whether the engine gives its GPU memory back while the learner learns; wanted where both share GPUs."""
     weight_transfer: Literal["shared_memory", "nccl", "ipc"] = "shared_memory"
     """How new weights arrive: `shared_memory` on CPUs, `nccl` from other GPUs, `ipc` from the same GPU."""
     seed: int = 0

@@ -196,6 +196,16 @@ class VllmEngine:
         await self._llm.abort(list(self._running))
         raise self._trouble
 
+    async def sleep(self) -> None:
+        """Give the GPU's memory back; weights wait in host memory, keys and values are dropped."""
+        with self._named_errors("it went to sleep"):
+            await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        """Take the memory again; what was cached before is gone."""
+        with self._named_errors("it woke up"):
+            await self._llm.wake_up()
+
     async def close(self) -> None:
         """End vLLM's processes and wait for them."""
         self._llm.shutdown()
@@ -250,6 +260,7 @@ def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
         max_num_batched_tokens=max(BATCHED_TOKENS, config.max_context_tokens) if on_cpu else None,
         enforce_eager=on_cpu,  # compiling takes longer to start, and was no faster for small models
         logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
+        enable_sleep_mode=config.sleeps,
         weight_transfer_config=WeightTransferConfig(backend=config.weight_transfer),
         # This cache lives in two processes that must see the same requests; a request that is cancelled between them
         # would leave them apart. Pictures are prepared once for each turn instead.

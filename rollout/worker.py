@@ -149,6 +149,14 @@ class RolloutWorker:
         """READY, if what the engine says of the probe is what the learner says; the largest gap."""
         return await self.engine.verify(expected)
 
+    async def sleep(self) -> None:
+        """Leave the GPU to the learner."""
+        await self.engine.sleep()
+
+    async def wake(self) -> None:
+        """Take the GPU back."""
+        await self.engine.wake()
+
     async def close(self) -> None:
         """Release the engine; the actor may be killed then."""
         if self._engine is not None:

@@ -34,7 +34,7 @@ class Caveat:
 def caveats(findings: Findings) -> list[Caveat]:
     """All that apply to a study."""
     study = findings.study
-    found = [_seeds(study), _dose(study)]
+    found: list[Caveat | None] = [_seeds(study), _dose(study)]
     if study.shifted_suites:
         if len(study.arms) > 1:
             found.append(_matched(study))

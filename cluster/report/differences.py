@@ -86,7 +86,7 @@ def student_reach(freedom: int, confidence: float = 0.95) -> float:
 
 
 def over_seeds(rates: Sequence[Rate]) -> Rate | None:
-    """The mean of the seeds with Student's interval; one seed's own interval where there is one."""
+    """The mean of the seeds, with the wider of Student's interval and the mean of theirs; one seed's own alone."""
     if not rates:
         return None
     if len(rates) == 1:
@@ -94,8 +94,11 @@ def over_seeds(rates: Sequence[Rate]) -> Rate | None:
     values = [rate.value for rate in rates]
     n = sum(rate.n or 0 for rate in rates) or None
     low, high = _student_interval(values)
-    if all(rate.low is not None and 0 <= rate.value <= 1 for rate in rates):
-        low, high = max(low, 0.0), min(high, 1.0)
+    lows, highs = [rate.low for rate in rates], [rate.high for rate in rates]
+    if None not in lows and None not in highs:
+        # All seeds met the same tasks: their luck with these does not show in how far the seeds lie apart.
+        low = max(min(low, fmean(end for end in lows if end is not None)), 0.0)
+        high = min(max(high, fmean(end for end in highs if end is not None)), 1.0)
     return Rate(fmean(values), low, high, n)
 
 

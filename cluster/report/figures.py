@@ -35,7 +35,7 @@ _UNITS = {
     "compute/sampled_tokens": "tokens drawn",
     "iteration": "iteration",
 }
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 8,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -244,21 +244,22 @@ def _by_attempt(findings: Findings) -> tuple[Figure, str] | None:
             marker = MARKERS[study.arms.index(name) % len(MARKERS)] if name in study.arms else "x"
             axis.plot([x for x, _ in curve], [100 * rate.value for _, rate in curve], color=colour, label=name)
             draw_points(axis, curve, colour, marker)
-        axis.set_ylabel("success (%)")
+        axis.set_ylabel("right answers (%)")
         axis.set_ylim(-3, 103)
         axis.set_title(study.suites[suite], loc="left", fontsize=8)
         axis.set_xticks(range(1, max(map(len, found.values())) + 1))
-    axes[-1].set_xlabel("attempts allowed")
+    axes[-1].set_xlabel("attempt")
     add_legend(figure, axes[0])
-    return figure, "Success within so many attempts, at the end of training and before it."
+    return (
+        figure,
+        "Of the answers given at each attempt, those that are right: where the curve is flat, revisions are redraws.",
+    )
 
 
 def _attempts(findings: Findings, suite: str, name: str) -> list[tuple[float, Rate]]:
     curve: list[tuple[float, Rate]] = []
     while rate := findings.rate(name, suite, f"success_by_attempt/{len(curve) + 1}"):
-        # The mean of few seeds has an interval that hides the curve; each seed's own stand in the table.
-        one_seed = len({seed for _, seed in findings.study.cells}) == 1
-        curve.append((len(curve) + 1.0, rate if one_seed else Rate(rate.value)))
+        curve.append((len(curve) + 1.0, rate))
     return curve
 
 

@@ -220,6 +220,8 @@ def _clusters_of(study: Study, suite: str) -> ClusterOf:
 
 def count_of_tests(findings: Sequence[Finding]) -> str:
     """How many comparisons there were, and what that means."""
+    if len(findings) == 1:
+        return "One comparison, tested at the 5 % level."
     return (
         f"{len(findings)} comparisons, each tested at the 5 % level and none corrected for their number: about one in "
         "twenty would look significant by chance alone."

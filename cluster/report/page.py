@@ -88,8 +88,15 @@ def _cell(text: str) -> str:
     return f"<td>{escape(first)}{''.join(f'<small>{escape(line)}</small>' for line in rest)}</td>"
 
 
+def _text(words: str) -> str:
+    """A sentence whose numbers stay on one line with their signs."""
+    return (
+        escape(words).replace(" %", "&nbsp;%").replace("p = ", "p&nbsp;=&nbsp;").replace("p &lt; ", "p&nbsp;&lt;&nbsp;")
+    )
+
+
 def _summary(findings: Findings) -> str:
-    lines = "".join(f"<li>{escape(line)}</li>" for line in findings.three_numbers())
+    lines = "".join(f"<li>{_text(line)}</li>" for line in findings.three_numbers())
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in budget_notes(findings.study))
     return f'<ul class="key">{lines}</ul>{notes}'
 
@@ -102,7 +109,7 @@ def _findings(findings: Findings) -> str:
     found = findings.sentences()
     if not found:
         return "<p>There is one evaluation and nothing to compare it with.</p>"
-    items = "".join(f'<li class="{finding.kind}">{escape(finding.text)}</li>' for finding in found)
+    items = "".join(f'<li class="{finding.kind}">{_text(finding.text)}</li>' for finding in found)
     return f'<ul class="findings">{items}</ul><p class="note">{escape(count_of_tests(found))}</p>'
 
 
@@ -118,14 +125,15 @@ def _final_tables(findings: Findings) -> str:
             if not there:
                 continue
             title = f"{study.suites[suite]}, {'greedy' if temperature == 0 else f'temperature {temperature:g}'}"
-            rows = {name: [name, *(_seeds_cell(points[arm], name) for arm in names)] for name in measures}
+            rows = {name: [measure_words(name), *(_seeds_cell(points[arm], name) for arm in names)] for name in measures}
             main = [row for name, row in rows.items() if name in (*_MAIN, findings.reading)]
             rest = [row for name, row in rows.items() if name not in (*_MAIN, findings.reading)]
             parts.append(as_table(Table(("", *names), main), title))
             parts.append(f"<details><summary>the rest of it</summary>{as_table(Table(('', *names), rest))}</details>")
     count = len({seed for _, seed in study.cells})
     note = "Each number with its 95 % interval and what it was counted over. " + (
-        "With several seeds: their mean, Student's interval over seeds, and each seed below."
+        "With several seeds: their mean, the wider of Student's interval over seeds and the seeds' own over tasks, "
+        "and each seed below."
         if count > 1
         else "The interval respects that equal problems are one."
     )
@@ -150,7 +158,7 @@ def _value(rate: Rate) -> str:
 
 
 def _interval(rate: Rate) -> list[str]:
-    if rate.low is None or rate.high is None:
+    if rate.low is None or rate.high is None or (rate.n is None and rate.low == rate.high):
         return []
     if rate.n is None:
         return [f"{rate.low:.4g} to {rate.high:.4g}"]
@@ -181,7 +189,7 @@ def _way_table(findings: Findings) -> str:
 
 def _caveat(caveat: Caveat) -> str:
     table = as_table(caveat.table) if caveat.table and caveat.table.rows else ""
-    return f"<h3>{escape(caveat.title)}</h3><p>{escape(caveat.text)}</p>{table}"
+    return f"<h3>{escape(caveat.title)}</h3><p>{_text(caveat.text)}</p>{table}"
 
 
 def _compute(study: Study) -> str:

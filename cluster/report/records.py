@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -64,7 +64,7 @@ class Cell:
             loaded = OmegaConf.to_container(OmegaConf.create(self.config_text))
         except (YAMLError, OmegaConfBaseException) as error:
             raise RunError(f"{self.folder / 'config.yaml'}: cannot be read ({error}); restore the file") from None
-        return loaded if isinstance(loaded, dict) else {}
+        return cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:

@@ -52,16 +52,12 @@ def make_study(folder: Path, *, seeds: Sequence[int] = (0, 1), answer: str = "",
     }
     (folder / "study.json").write_text(json.dumps(description))
     for seed in seeds:
-        write_cell(folder / "cells" / f"init_seed{seed}", "init", seed, {0: INIT_RATES}, answer=answer)
+        write_cell(folder / "cells" / f"init_seed{seed}", "init", seed, {0: _apart(INIT_RATES, seed)}, answer=answer)
         for arm, final in FINAL_RATES.items():
             rates = {
-                iteration: {
-                    # The seeds differ by one task.
-                    suite: INIT_RATES[suite]
-                    + (final[suite] - INIT_RATES[suite]) * iteration / EVALUATIONS[-1]
-                    + (seed % 2) / NUM_TASKS
-                    for suite in SUITES
-                }
+                iteration: _apart(
+                    {suite: _between(INIT_RATES[suite], final[suite], iteration) for suite in SUITES}, seed
+                )
                 for iteration in EVALUATIONS
             }
             write_cell(folder / "cells" / f"{arm}_seed{seed}", arm, seed, rates, answer=answer)
@@ -97,6 +93,15 @@ def write_cell(
         metrics = {"iteration": iteration, "learner/optimizer_steps": 5.0, "learner/entropy": 1 / (1 + iteration)}
         append_rows(folder / "metrics.jsonl", [{**metrics, **compute}])
     return folder
+
+
+def _between(first: float, last: float, iteration: int) -> float:
+    return first + (last - first) * iteration / EVALUATIONS[-1]
+
+
+def _apart(rates: Mapping[str, float], seed: int) -> dict[str, float]:
+    """Seeds differ by one task."""
+    return {suite: rate + seed % 2 / NUM_TASKS for suite, rate in rates.items()}
 
 
 def _episodes(suite: str, rate: float, draw: str, answer: str) -> list[Episode]:

@@ -1,0 +1,110 @@
+"""`ray job submit` of the smoke run to a cluster of two raylets, and its metrics in Ray's own endpoint."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+METRIC = "ray_ruleshift_rollout_success"
+pytestmark = pytest.mark.timeout(600)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], str, Path]]:
+    """Environment and dashboard address of a cluster of two nodes with a token of its own, and its folder."""
+    # Ray's sockets lie in this folder, and their paths may not be long.
+    folder = Path(f"/tmp/rs{os.getpid()}")
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text("a-token-of-this-test-alone-which-is-long-enough-0123456789")
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+    }
+    port, dashboard = free_port(), free_port()
+    head = ("--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}")
+    nodes = [start_node(environment, *head)]
+    try:
+        wait_for(dashboard)
+        nodes.append(start_node(environment, f"--address=127.0.0.1:{port}"))
+        yield environment, f"http://127.0.0.1:{dashboard}", folder
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+        for node in nodes:
+            node.wait(60)
+
+
+def start_node(environment: dict[str, str], *options: str) -> "subprocess.Popen[bytes]":
+    command = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus=2", *options]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise TimeoutError("the dashboard does not answer")
+
+
+def metrics(folder: Path) -> str:
+    """What Ray's Prometheus endpoints say."""
+    found = json.loads((folder / "prom_metrics_service_discovery.json").read_text())
+    pages = []
+    for target in found[0]["targets"]:
+        # An endpoint that has not opened yet says nothing; what counts is what was said in the end.
+        with suppress(OSError), urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as page:
+            pages.append(page.read().decode())
+    return "\n".join(pages)
+
+
+def submit(environment: dict[str, str], address: str, job: list[str], folder: Path) -> tuple[str, str]:
+    """What the job said, and what Ray's metrics said meanwhile."""
+    command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", *job]
+    for _ in range(10):
+        submitted = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        seen = ""
+        while submitted.poll() is None:
+            if METRIC not in seen:
+                seen = metrics(folder)
+            time.sleep(1)
+        said = submitted.communicate()[0]
+        # A cluster that has just started takes no jobs for some seconds.
+        if "No available agent" not in said:
+            assert submitted.returncode == 0, said
+            return said, seen
+        time.sleep(3)
+    raise TimeoutError("the cluster takes no jobs")
+
+
+def test_a_submitted_job_runs_to_its_end(cluster: tuple[dict[str, str], str, Path], tmp_path: Path) -> None:
+    size = ("cluster.iterations=6", "cluster.episodes_per_iteration=24", "evaluation.episodes=20")
+    job = ["ruleshift", "rl", "configs/smoke.yaml", *size, f"cluster.folder={tmp_path / 'runs'}"]
+    environment, address, folder = cluster
+    said, seen = submit(environment, address, job, folder)
+    assert "succeeded" in said
+    [run] = (tmp_path / "runs").iterdir()
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
+    assert METRIC in seen
