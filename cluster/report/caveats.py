@@ -171,10 +171,14 @@ def _decoding(findings: Findings) -> Caveat:
     start, drawn = best[study.beginning], rates[study.beginning][study.temperatures[0]]
     for arm in study.arms:
         now, final = best[arm], rates[arm][study.temperatures[0]]
-        if start is not None and now is not None and drawn and final:
+        if start is None or now is None or not drawn or not final:
+            continue
+        told = f"{arm}: {points(final.value - drawn.value)} points at temperature {study.temperatures[0]:g}, "
+        if all(rates[arm][at] or not rates[study.beginning][at] for at in temperatures):
+            text.append(f"{told}{points(now - start)} points best against best.")
+        else:
             text.append(
-                f"{arm}: {points(final.value - drawn.value)} points at temperature {study.temperatures[0]:g}, "
-                f"{points(now - start)} points best against best."
+                f"{told}and measured at fewer temperatures than {study.beginning}, which reaches {percent(start)}."
             )
     headings = (study.suites[suite], *("greedy" if at == 0 else f"T = {at:g}" for at in temperatures))
     return Caveat(title, " ".join(text), Table(headings, rows))
@@ -196,7 +200,7 @@ def _entropy(study: Study) -> Caveat | None:
 
 
 def budget_notes(study: Study) -> list[str]:
-    """Where the arms are not at equal compute: unfinished, or of different length."""
+    """Where the arms are not comparable: unfinished, of different length, or not asked the same."""
     ends = {}
     for arm in study.arms:
         last = [study.last(arm, seed, study.trained_suite) for seed in study.seeds]
@@ -212,7 +216,27 @@ def budget_notes(study: Study) -> list[str]:
     if len(spent) > 1 and min(spent.values()) < 0.9 * max(spent.values()):
         notes.append("The arms did not end at equal compute; compare the curves, not the bars.")
     missing = [f"{arm} seed {seed}" for arm in study.arms for seed in study.seeds if (arm, seed) not in study.cells]
+    notes += _uneven_suites(study)
     return [*notes, *([f"Not measured yet: {', '.join(missing)}."] if missing else [])]
+
+
+def _uneven_suites(study: Study) -> list[str]:
+    """Where policies were not asked the same: another number of attempts makes success another measure."""
+    notes = []
+    for suite, words in study.suites.items():
+        asked = {cell.arm: _asked(cell, suite) for cell in study.cells.values()}
+        first = next(iter(asked))
+        for arm, options in asked.items():
+            keys = sorted(key for key in {*options, *asked[first]} if options.get(key) != asked[first].get(key))
+            told = ", ".join(f"{key} {options.get(key)} and not {asked[first].get(key)}" for key in keys)
+            if told:
+                notes.append(f"Not comparable, {words}: {arm} was measured with {told} as {first} was.")
+    return notes
+
+
+def _asked(cell: Cell, suite: str) -> dict[str, Any]:
+    own = _inner(cell, "evaluation", "suites", suite, "env")
+    return {**(_inner(cell, "env") or {}), **(own or {})}
 
 
 def _success(point: Point) -> float:

@@ -8,6 +8,7 @@ as_inline_svg(figure, "success")  →  SVG for a page, whose ink is the page's i
 import io
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ _STYLE: Any = {
 }
 
 
+def styled() -> AbstractContextManager[None]:
+    """Every figure is drawn in this context."""
+    return mpl.rc_context(_STYLE)
+
+
 def axis_label(name: str) -> str:
     """What stands beside an axis, with its unit: `training compute (FLOPs)` for `compute/flops`."""
     return _UNITS.get(name, measure_words(name))
@@ -68,7 +74,7 @@ def colour_of(arm: str, study: Study) -> str:
 
 def panels(count: int, height: float = 1.9, *, share_x: bool = True) -> tuple[Figure, list[Axes]]:
     """Axes one below the other, a column wide."""
-    with mpl.rc_context(_STYLE):
+    with styled():
         figure = Figure(figsize=(WIDTH, height * count + 0.3), layout="constrained")
         axes = figure.subplots(count, 1, sharex=share_x, squeeze=False)[:, 0]
     return figure, list(axes)
@@ -77,7 +83,7 @@ def panels(count: int, height: float = 1.9, *, share_x: bool = True) -> tuple[Fi
 def draw_all(findings: Findings) -> dict[str, tuple[Figure, str]]:
     """Each figure that the records allow, with its caption."""
     study = findings.study
-    with mpl.rc_context(_STYLE):
+    with styled():
         drawn = {"success": _success(study), "bars": _bars(findings)}
         if findings.reading and study.shifted_suites:
             drawn["read_right"] = _read_right(findings)
@@ -92,7 +98,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG and SVG on white; which files these are."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
-    with mpl.rc_context(_STYLE):
+    with styled():
         for file in files:
             metadata = {"Date": None} if file.suffix == ".svg" else None
             figure.savefig(file, dpi=200, facecolor="white", metadata=metadata)
@@ -102,7 +108,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def as_inline_svg(figure: Figure, name: str) -> str:
     """The figure for the inside of a page: no background, names of its own, ink in the colour of the text."""
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with styled():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -119,7 +125,8 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     """Above the axes, where it covers no point."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        columns = 1 if max(map(len, labels)) > 20 else min(len(labels), 4)
+        inches = 0.065 * max(map(len, labels)) + 0.45
+        columns = max(1, min(len(labels), int(WIDTH / inches)))
         figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cluster.errors import RunError
-from cluster.report.figures import MARKERS, PALETTE, add_legend, axis_label, panels
+from cluster.report.figures import MARKERS, PALETTE, add_legend, axis_label, panels, styled
 from cluster.report.records import Cell, Rate, Row, number, rate_of, read_cells
 from cluster.report.smoothing import savitzky_golay
+
+_LINES = ("-", "--", ":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +50,31 @@ def overlay(folders: Sequence[Path], x: str, y: str, temperature: float | None =
 
 def draw_overlay(curves: Sequence[Curve], x: str, y: str, window: int | None = None) -> Figure:
     """The figure; raw points always show, and the line goes through them or, with a window, is smoothed."""
-    figure, (axes,) = panels(1, 2.2)
     rates = all(rate.low is not None and 0 <= rate.value <= 1 for curve in curves for _, rate in curve.points)
     scale = 100 if rates else 1
-    for index, curve in enumerate(curves):
-        colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        places, values = [place for place, _ in curve.points], [scale * rate.value for _, rate in curve.points]
-        line = values if window is None else list(savitzky_golay(values, window=window, x=places))
-        axes.plot(places, line, color=colour, label=curve.label)
-        axes.plot(places, values, linestyle="none", marker=marker, color=colour, alpha=0.5, markeredgewidth=0)
-        for place, rate in curve.points:
-            if rate.low is not None and rate.high is not None:
-                ends = [scale * rate.low, scale * rate.high]
-                axes.plot([place, place], ends, color=colour, alpha=0.45, linewidth=0.8)
-    axes.set_xlabel(axis_label(x))
-    axes.set_ylabel(f"{axis_label(y)} (%)" if rates else axis_label(y))
-    add_legend(figure, axes)
+    with styled():
+        figure, (axes,) = panels(1, 2.0 + 0.13 * len(curves))
+        for index, curve in enumerate(curves):
+            _draw(axes, curve, index, scale, window)
+        axes.set_xlabel(axis_label(x))
+        axes.set_ylabel(f"{axis_label(y)} (%)" if rates else axis_label(y))
+        add_legend(figure, axes)
     return figure
+
+
+def _draw(axes: Axes, curve: Curve, index: int, scale: float, window: int | None) -> None:
+    """Curves differ in colour and marker, and when colours run out in the line too."""
+    colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+    style = _LINES[index // len(PALETTE) % len(_LINES)]
+    places, values = [place for place, _ in curve.points], [scale * rate.value for _, rate in curve.points]
+    line = values if window is None else list(savitzky_golay(values, window=window, x=places))
+    axes.plot(places, line, color=colour, linestyle=style)
+    axes.plot(places, values, linestyle="none", marker=marker, color=colour, alpha=0.5, markeredgewidth=0)
+    axes.plot([], [], color=colour, linestyle=style, marker=marker, label=curve.label)
+    for place, rate in curve.points:
+        if rate.low is not None and rate.high is not None:
+            ends = [scale * rate.low, scale * rate.high]
+            axes.plot([place, place], ends, color=colour, alpha=0.45, linewidth=0.8)
 
 
 def _source(cell: Cell, y: str, temperature: float | None) -> tuple[Sequence[Row], str]:

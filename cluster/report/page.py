@@ -97,7 +97,7 @@ def _text(words: str) -> str:
 
 def _summary(findings: Findings) -> str:
     lines = "".join(f"<li>{_text(line)}</li>" for line in findings.three_numbers())
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in budget_notes(findings.study))
+    notes = "".join(f'<p class="warning">{escape(note)}</p>' for note in budget_notes(findings.study))
     return f'<ul class="key">{lines}</ul>{notes}'
 
 
@@ -125,7 +125,9 @@ def _final_tables(findings: Findings) -> str:
             if not there:
                 continue
             title = f"{study.suites[suite]}, {'greedy' if temperature == 0 else f'temperature {temperature:g}'}"
-            rows = {name: [measure_words(name), *(_seeds_cell(points[arm], name) for arm in names)] for name in measures}
+            rows = {
+                name: [measure_words(name), *(_seeds_cell(points[arm], name) for arm in names)] for name in measures
+            }
             main = [row for name, row in rows.items() if name in (*_MAIN, findings.reading)]
             rest = [row for name, row in rows.items() if name not in (*_MAIN, findings.reading)]
             parts.append(as_table(Table(("", *names), main), title))

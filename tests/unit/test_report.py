@@ -205,6 +205,20 @@ def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
     assert "sft has used 50 % of the budget so far." in notes and "Not measured yet: rl seed 1." in notes
 
 
+def test_arms_that_were_asked_other_questions_are_not_comparable(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", seeds=(0,))
+    assert budget_notes(read_study(folder)) == []
+    config = folder / "cells/rl_seed0/config.yaml"
+    config.write_text(config.read_text().replace("env:\n", "env:\n  max_attempts: 3\n"))
+    notes = budget_notes(read_study(folder))
+    assert notes[0] == "Not comparable, training rule: rl was measured with max_attempts 3 and not None as init was."
+    # What the suite itself says goes before what the arm trains on.
+    for file in folder.glob("cells/*/config.yaml"):
+        suites = "".join(f"    {suite}: {{env: {{max_attempts: 5}}}}\n" for suite in SUITES)
+        file.write_text(f"{file.read_text()}evaluation:\n  suites:\n{suites}")
+    assert budget_notes(read_study(folder)) == []
+
+
 def test_figures_are_a_column_wide_and_all_drawn(study: Path) -> None:
     drawn = draw_all(Findings(read_study(study)))
     assert set(drawn) == {"success", "bars", "read_right", "by_attempt"}
