@@ -86,6 +86,7 @@ class Evaluator:
                 evaluation.pass_at,
                 str(self._directory.path),
                 context,
+                self._chat,
             )
         )
         return {**context, **row}
@@ -104,12 +105,13 @@ def _measured(
     pass_at: tuple[int, ...],
     directory: str,
     context: Mapping[str, Any],
+    chat: ChatTokens,
 ) -> dict[str, Any]:
     """The measures of the episodes, which are kept in the run's episode log."""
     episodes = ray.get(references)
     fixation_env = env.model_validate({**env.model_dump(), **fixation}) if fixation else None
     name = f"{context['suite']}_t{context['temperature']:g}_{context['iteration']:06d}.jsonl"
-    append_episodes(Path(directory) / "episodes" / name, episodes, **context)
+    append_episodes(Path(directory) / "episodes" / name, episodes, **context, chat=chat)
     return evaluate_episodes(
         episodes,
         env=(env, verifier),
