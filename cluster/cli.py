@@ -14,7 +14,7 @@
     ruleshift data CONFIG OUT                    write demonstrations for imitation
     ruleshift base RECIPE OUT                    make a nano base model from a recipe
     ruleshift doctor                             prove that this machine can roll out and adopt weights
-    ruleshift bench verifier|envs|rollout|sync|learner   measure, print a table and one line of JSON
+    ruleshift bench verifier|envs|rollout|sync|learner|loop   measure, print a table and one line of JSON
 
 Each command is a function below: its arguments come parsed, its result is the exit status.
 """

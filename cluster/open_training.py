@@ -19,12 +19,15 @@ def open_training(
     config: Config, kind: Command, resume: Path | None = None, at: Path | None = None
 ) -> Iterator[Training]:
     """A run with Ray around it: in a new directory, in the one that is resumed, or `at` one of either kind."""
+    # In a job, joining Ray moves this process into another folder.
+    model = str(Path(config.learner.model or "").resolve())
+    config = config.model_copy(update={"learner": config.learner.model_copy(update={"model": model})})
     if resume is not None:
-        directory = RunDirectory.open(resume)
+        directory = RunDirectory.open(resume.resolve())
     elif at is not None:
-        directory = RunDirectory.at(at)
+        directory = RunDirectory.at(at.resolve())
     else:
-        directory = RunDirectory.create(config.cluster.folder, config.cluster.name)
+        directory = RunDirectory.create(Path(config.cluster.folder).resolve(), config.cluster.name)
     directory.write_config(to_yaml(config))
     with ray_session(config.cluster), stop_signals() as stop, ExitStack() as cleaning:
         placement = place(config, _hardware(config), kind)

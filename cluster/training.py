@@ -58,6 +58,7 @@ class Training:
         self._placement = placement
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._pushed_version = 0
+        self._iteration_began = time.perf_counter()
         self.rollouts = RolloutGroup(
             self.model,
             config.rollout,
@@ -174,7 +175,9 @@ class Training:
     def end_iteration(self, row: Mapping[str, float]) -> None:
         """Record the iteration and save it where that is due."""
         self.iteration += 1
-        self.row |= row
+        now = time.perf_counter()
+        self.row |= {**row, f"{SPEED}iteration": now - self._iteration_began}
+        self._iteration_began = now
         self.recorder.record("metrics", {"iteration": self.iteration, **self.row, **self.ledger.totals()})
         self.progress.update(self.iteration, self.row)
         self.row = {}
@@ -248,6 +251,7 @@ class Training:
         """Back to the newest whole checkpoint, or to the beginning; rows of what is undone go."""
         found = self.directory.newest_checkpoint()
         self.iteration, self.row, self._pushed_version = 0, {}, -1
+        self._iteration_began = time.perf_counter()
         if found is not None:
             self.load(found)
         else:

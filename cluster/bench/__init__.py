@@ -15,6 +15,7 @@ BENCHES = {
     "rollout": "cluster.bench.rollout:rows",
     "sync": "cluster.bench.sync:rows",
     "learner": "cluster.bench.learner:rows",
+    "loop": "cluster.bench.loop:rows",
 }
 """What can be measured → who measures it; nothing is imported before it is asked for."""
 

@@ -43,7 +43,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str
     nodes = [start_node(environment, *head)]
     try:
         wait_for(dashboard)
-        nodes.append(start_node(environment, f"--address=127.0.0.1:{port}"))
+        # Nodes of one folder would unpack the job's files over each other.
+        nodes.append(start_node(environment, f"--address=127.0.0.1:{port}", f"--temp-dir={folder}b"))
         yield environment, f"http://127.0.0.1:{dashboard}", folder
     finally:
         for node in reversed(nodes):
@@ -53,7 +54,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str
 
 
 def start_node(environment: dict[str, str], *options: str) -> "subprocess.Popen[bytes]":
-    command = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus=2", *options]
+    # Each node's agent takes jobs at a port of its own; the usual one belongs to whichever Ray came first.
+    agent = f"--dashboard-agent-listen-port={free_port()}"
+    command = [str(BIN / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus=2", agent, *options]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
