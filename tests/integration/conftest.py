@@ -1,17 +1,28 @@
 """Real engines on small random models; each is started once, by the first test that wants it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+import ray
 
 from tests.support.engines import Pair, running
+from tests.support.ranks import end_ranks
 from tests.support.tiny_models import make_picture_model, make_text_model
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """vLLM never closes the context of its sockets, so Python complains whenever it happens to find one."""
     config.addinivalue_line("filterwarnings", r"ignore:Unclosed context <zmq.Context:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_ray() -> Iterator[None]:
+    """No file finds the Ray of the one before it."""
+    yield
+    if ray.is_initialized():
+        end_ranks()
+        ray.shutdown()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
