@@ -27,7 +27,7 @@ from learner.worker import Item
 from rollout.episode import Episode, EpisodeEnd, Turn, VersionSpan
 from verifier.protocol import Verdict
 
-NUM_EPISODES = 128
+NUM_EPISODES = 64
 NUM_UPDATES = 3
 """The first is not counted: it warms caches up."""
 MICRO_BATCH_TOKENS = 4096
