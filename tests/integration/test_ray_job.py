@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def free_port() -> int:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], str, Path]]:
     """Environment and dashboard address of a cluster of two nodes with a token of its own, and its folder."""
     # Ray's sockets lie in this folder, and their paths may not be long.
-    folder = Path(f"/tmp/rs{os.getpid()}")
+    folder = Path(tempfile.mkdtemp(prefix="rs"))
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text("a-token-of-this-test-alone-which-is-long-enough-0123456789")
     environment = {
