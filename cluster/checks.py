@@ -239,14 +239,16 @@ def _rewards(prefix: str, env: EnvConfig, verifier: VerifierConfig) -> Iterator[
 
 def _measuring(config: Config, command: Command) -> Iterator[Finding]:
     cluster, evaluation = config.cluster, config.evaluation
-    measures = cluster.evaluate_at_ends or cluster.evaluate_every or command in ("evaluate", "compare")
+    by_itself = cluster.evaluate_at_start or cluster.evaluate_at_end or cluster.evaluate_every
+    measures = by_itself or command in ("evaluate", "compare")
     suites = list(evaluation.suites)
     if measures and not suites:
         yield Finding(
             key="evaluation.suites",
             value={},
             rule="there is nothing to evaluate on",
-            fix="name a suite, as evaluation.suites.in_distribution={}, or set cluster.evaluate_at_ends=false",
+            fix="name a suite, as evaluation.suites.in_distribution={}, or set cluster.evaluate_at_start=false and "
+            "cluster.evaluate_at_end=false",
         )
     if cluster.best_metric is not None and cluster.best_metric.rpartition("/")[0] not in suites:
         written = cluster.best_metric.rpartition("/")[0]

@@ -7,7 +7,7 @@
     ruleshift plan CONFIG … [key=value …]        say what a run will be, and refuse what cannot run
     ruleshift rl CONFIG … [key=value …]          train by play
     ruleshift sft CONFIG … [key=value …]         train by imitation
-    ruleshift evaluate --run RUN | CONFIG …      measure a run's checkpoints, or a model
+    ruleshift evaluate RUN | CONFIG …            measure a run's checkpoints, or a model
     ruleshift compare CONFIG … --out STUDY       train arms from one start at equal compute, and measure them all
     ruleshift report STUDY|RUN …                 the report of a study or a run, from its records alone
     ruleshift plot RUN … --x … --y …             overlay any runs on any axis

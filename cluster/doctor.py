@@ -41,7 +41,7 @@ def _roll_out(say: Say) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_nano_model(folder)
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             say("✓ Ray starts")
             worker = start_worker("rollout-0", folder, config)

@@ -5,18 +5,19 @@
 Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
 from cluster.learner_group import LearnerGroup
 from cluster.measures import evaluate_episodes
 from cluster.record.console import Progress
-from cluster.record.episode_log import append_episodes
+from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
 from cluster.rollout_group import Adopt, RolloutGroup
 from envs.catalog import make_environment
@@ -36,15 +37,28 @@ class Evaluator:
     ) -> None:
         self._config, self._rollouts, self._adopt = config, rollouts, adopt
         self._directory, self._chat = directory, chat
+        self._training_targets: Any = None
+        if config.evaluation.regurgitation:
+            # Made once, beside the first suite; routes with pictures take their time.
+            self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
 
-    def run(self, iteration: int, progress: Progress) -> list[dict[str, Any]]:
-        """One row for each suite and temperature."""
-        rows = []
-        for suite, (env, verifier) in suite_environments(self._config).items():
-            for temperature in self._config.evaluation.temperatures:
-                progress.stage(f"evaluate {suite}")
-                rows.append(self._measure(suite, env, verifier, temperature, iteration))
-        return rows
+    def wanted(self, *, is_final: bool) -> list[tuple[str, float]]:
+        """Each suite with each temperature that it is to be played at."""
+        evaluation = self._config.evaluation
+        further = evaluation.final_temperatures if is_final else ()
+        temperatures = dict.fromkeys((*evaluation.temperatures, *further))
+        return [(suite, temperature) for suite in evaluation.suites for temperature in temperatures]
+
+    def run(self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress) -> list[dict[str, Any]]:
+        """One row for each suite and temperature; one is measured while the next is played."""
+        environments, rows = suite_environments(self._config), []
+        for suite, temperature in wanted:
+            progress.stage(f"evaluate {suite}")
+            rows.append(self._measure(suite, *environments[suite], temperature, iteration))
+        try:
+            return ray.get(rows)
+        except RayTaskError as error:
+            raise error.as_instanceof_cause() from None
 
     def generalisation_loss(self, learner: LearnerGroup) -> dict[str, float]:
         """The cross-entropy of demonstrations of the validation split, where the config asks for it."""
@@ -60,9 +74,8 @@ class Evaluator:
             items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
         return {"generalisation_loss": learner.loss_of(items)}
 
-    def _measure(
-        self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int
-    ) -> dict[str, Any]:
+    def _measure(self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int) -> Any:
+        """Play a suite; the reference of its row."""
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
         first = evaluation.first_seed
@@ -77,19 +90,17 @@ class Evaluator:
             raise RunError(f"suite {suite} played nothing")
         context = {"iteration": iteration, "suite": suite, "temperature": temperature}
         references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
-        row = ray.get(
-            _measured.options(num_cpus=0).remote(
-                references,
-                env,
-                verifier,
-                dict(options.fixation or {}),
-                evaluation.pass_at,
-                str(self._directory.path),
-                context,
-                self._chat,
-            )
+        return _measured.options(num_cpus=0).remote(
+            references,
+            env,
+            verifier,
+            dict(options.fixation or {}),
+            self._training_targets,
+            evaluation.pass_at,
+            str(self._directory.path),
+            context,
+            self._chat,
         )
-        return {**context, **row}
 
 
 def _order(task: Task) -> tuple[int, int]:
@@ -102,6 +113,7 @@ def _measured(
     env: EnvConfig,
     verifier: VerifierConfig,
     fixation: Mapping[str, Any],
+    training_targets: frozenset[str] | None,
     pass_at: tuple[int, ...],
     directory: str,
     context: Mapping[str, Any],
@@ -110,11 +122,25 @@ def _measured(
     """The measures of the episodes, which are kept in the run's episode log."""
     episodes = ray.get(references)
     fixation_env = env.model_validate({**env.model_dump(), **fixation}) if fixation else None
-    name = f"{context['suite']}_t{context['temperature']:g}_{context['iteration']:06d}.jsonl"
-    append_episodes(Path(directory) / "episodes" / name, episodes, **context, chat=chat)
-    return evaluate_episodes(
+    name = f"{context['suite']}_t{context['temperature']:g}_{context['iteration']:06d}"
+    append_episodes(Path(directory) / "episodes" / f"{name}.jsonl", episodes, **context, chat=chat)
+    transcribe(RunDirectory(Path(directory)), name, episodes, title=name)
+    row = evaluate_episodes(
         episodes,
         env=(env, verifier),
         fixation_env=(fixation_env, verifier) if fixation_env else None,
+        training_targets=training_targets,
         pass_at=pass_at,
+    )
+    return {**context, **row}
+
+
+@ray.remote
+def _targets(env: EnvConfig, verifier: VerifierConfig, data: DemonstrationConfig) -> frozenset[str]:
+    """Every answer that imitation learns."""
+    return frozenset(
+        turn.answer
+        for demonstration in make_demonstrations(make_environment(env, verifier), data)
+        for turn in demonstration.turns
+        if turn.is_learned
     )

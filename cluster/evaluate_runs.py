@@ -11,13 +11,12 @@ from cluster.open_training import open_training
 
 
 def evaluate_run(config: Config, run: Path, *, every: bool) -> None:
-    """Measure the newest checkpoint, or every one; rows that are there already stay, and are not made again."""
+    """Measure the newest checkpoint, or every one; what has been measured stays, and is not measured again."""
     with open_training(config, "evaluate", run) as training:
         checkpoints = training.directory.checkpoints()
-        for iteration, folder in checkpoints if every else checkpoints[-1:]:
-            if not training.directory.has_row("evaluations", "iteration", iteration):
-                training.load(folder)
-                training.evaluate()
+        for _, folder in checkpoints if every else checkpoints[-1:]:
+            training.load(folder)
+            training.evaluate()
     print(run)
 
 

@@ -3,6 +3,7 @@
 LearnerGroup.start(config, temperature)
   .update(items)                 →  UpdateReport
   .send_weights(workers, …)      →  SyncReport
+  .rest(), .work()                  leave the GPUs to the rollout workers, take them back
   .save / .restore / .export
 """
 
@@ -20,7 +21,8 @@ from learner.config import LearnerConfig
 from learner.learner import UpdateReport
 from learner.worker import Item, start_rank
 from rollout.engine import Prompt
-from rollout.weight_transfer import SyncReport
+from rollout.weight_transfer import Place, SyncReport, shares
+from rollout.worker import WorkersClient
 
 
 class LearnerDied(RuntimeError):
@@ -34,6 +36,7 @@ class LearnerGroup:
         """Use `start`."""
         self._ranks, self._config, self._timeout_seconds = list(ranks), config, timeout_seconds
         self.num_parameters = 0
+        self._places: list[Place] = []
 
     @classmethod
     def start(
@@ -54,6 +57,7 @@ class LearnerGroup:
         group = cls(ranks, config, timeout_seconds)
         address = group._wait("meeting", [ranks[0].address.remote()])[0]
         group.num_parameters = group._all("start", address, threads, timeout_seconds)[0]
+        group._places = group._all("place")
         return group
 
     def update(self, items: Sequence[Item]) -> UpdateReport:
@@ -73,11 +77,26 @@ class LearnerGroup:
 
     def send_weights(self, workers: Sequence[Any], version: int, backend: str, **options: Any) -> SyncReport:
         """Give the workers this policy; they still have to verify it."""
-        return self._all("send_weights", workers, version, backend, options)[0]
+        places = WorkersClient(workers).places()
+        # All ranks are connected before any gathers: one that could not connect would be waited for in vain.
+        calls = [
+            rank.connect.remote([workers[n] for n in served], [places[n] for n in served], backend, options)
+            for rank, served in zip(self._ranks, shares(backend, self._places, places), strict=True)
+        ]
+        self._wait("connecting to rollout workers", calls)
+        return max(self._all("send_weights", version), key=lambda report: report.num_calls)
 
     def forget_workers(self) -> None:
         """Connect to the workers anew at the next sending."""
         self._all("forget_workers")
+
+    def rest(self) -> None:
+        """Hold no more of the GPUs than the weights; ranks at rest can be asked and sent, but not learn."""
+        self._all("rest")
+
+    def work(self) -> None:
+        """Take the GPUs back."""
+        self._all("work")
 
     def expected(self, prompts: Sequence[Prompt]) -> list[list[float]]:
         """What a rollout engine with this policy says of the prompts."""

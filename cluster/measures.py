@@ -10,11 +10,14 @@ regurgitated, regurgitated_formula       of the scored answers, those that repea
                                          or whose formula does
 per_step_accuracy/turn_direction         right answers of all answers, where that kind of action is the right one
 pass@4                                   the chance that one of four plays of a task solves it
+entropy                                  how undecided the policy was about its next token, in nats, where it was drawn
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import fields
+
+import numpy as np
 
 from cluster.asked import Asked, TrainingRule
 from cluster.intervals import PairedDifference, Share, interval, paired_difference, pass_at_k
@@ -74,8 +77,14 @@ def evaluate_episodes(
         for k in pass_at:
             shares[f"pass@{k}"].append(_pass_share(cluster, k))
     intervals = {name: entry for rate, parts in shares.items() for name, entry in _entries(rate, parts).items()}
-    row = score_episodes(episodes).to_row() | intervals | {"num_clusters": len(clusters)}
+    row = score_episodes(episodes).to_row() | intervals | {"num_clusters": len(clusters)} | _entropy(played)
     return {_measured_name(name): value for name, value in row.items()}
+
+
+def _entropy(episodes: Sequence[Episode]) -> dict[str, float]:
+    """What drawn tokens say of it: drawn from a distribution, −log p is its entropy on average."""
+    drawn = [turn.sampled_logprobs for episode in episodes for turn in episode.turns if len(turn.sampled_logprobs)]
+    return {"entropy": float(-np.concatenate(drawn).astype(float).mean())} if drawn else {}
 
 
 def compare_policies(

@@ -26,6 +26,7 @@ FP32_BYTES = 4
 HOST = "each host"
 PROCESS_GIB = 1.0
 """What a process takes before it holds any weights: libraries, and the context of its device."""
+OPTIMIZER_ROW = "learner: AdamW and fp32 weights"
 SAMPLED_SHARE = 0.5
 """Which part of a micro-batch's tokens is taken to be sampled: only they have logits."""
 LOGIT_COPIES = 4
@@ -83,7 +84,7 @@ def memory_of(
     """The device of a learner rank, that of an engine where it is another, and the host."""
     has_learner = any(actor.role == "learner" for actor in placement.actors)
     on_gpu = config.cluster.placement != "cpu"
-    learner = learner_rows(config.learner, architecture) if has_learner else {}
+    learner = learner_rows(config.learner, architecture, rests=config.rollout.engine.sleeps) if has_learner else {}
     host = _host_rows(config, architecture, placement, learner)
     whole_host = Memory(device=HOST, room=hardware.memory_gib, rows=host)
     if not on_gpu:
@@ -131,8 +132,10 @@ def value_head_parameters(learner: LearnerConfig, architecture: Architecture) ->
     return sum(before * after + after for before, after in pairwise(widths))
 
 
-def learner_rows(learner: LearnerConfig, architecture: Architecture) -> dict[str, tuple[float, float]]:
-    """What one rank holds on its device, as GiB while it rests and while it learns."""
+def learner_rows(
+    learner: LearnerConfig, architecture: Architecture, *, rests: bool = False
+) -> dict[str, tuple[float, float]]:
+    """What one rank holds on its device, as GiB while others play and while it learns."""
     value_bytes, ranks = BYTES[learner.dtype], learner.num_ranks
     trained = trained_parameters(learner, architecture)
     whole = architecture.num_parameters + value_head_parameters(learner, architecture)
@@ -145,7 +148,7 @@ def learner_rows(learner: LearnerConfig, architecture: Architecture) -> dict[str
     rows = {
         "learner: weights": (weights, weights),
         f"learner: gradients (ZeRO {stage})": (0.0, gradients),
-        f"learner: AdamW and fp32 weights (ZeRO {stage})": (optimizer, optimizer),
+        f"{OPTIMIZER_ROW} (ZeRO {stage})": (0.0 if rests else optimizer, optimizer),
         "learner: activations and logits (estimate)": (0.0, activation_bytes(learner, architecture)),
     }
     if (learner.loss.kl_coefficient or learner.sft.kl_coefficient) and not learner.lora.rank:
@@ -201,6 +204,9 @@ def _host_rows(
     rows = [processes]
     if config.cluster.placement != "split":
         rows.append(MemoryRow(what="weights of sleeping engines", playing=0.0, learning=workers * weights))
+    if engine.sleeps:
+        state = sum(learning for what, (_, learning) in learner.items() if what.startswith(OPTIMIZER_ROW))
+        rows.append(MemoryRow(what="AdamW and fp32 weights of resting learners", playing=ranks * state, learning=0.0))
     if config.learner.deepspeed.offload_optimizer and ranks:
         share = trained_parameters(config.learner, architecture) / config.learner.num_ranks / GIB
         rows.append(_always("offloaded AdamW, fp32 weights and gradients", ranks * share * 16))

@@ -10,15 +10,22 @@ from cluster.config import Config, to_yaml
 from cluster.hardware import Hardware, look, of_nodes
 from cluster.placement import Command, place, reserved
 from cluster.record.run_directory import RunDirectory
-from cluster.session import ray_session, stop_signals
+from cluster.session import StopRequest, ray_session, stop_signals
 from cluster.training import Training
 
 
 @contextmanager
 def open_training(
-    config: Config, kind: Command, resume: Path | None = None, at: Path | None = None
+    config: Config,
+    kind: Command,
+    resume: Path | None = None,
+    at: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> Iterator[Training]:
-    """A run with Ray around it: in a new directory, in the one that is resumed, or `at` one of either kind."""
+    """A run with Ray around it: in a new directory, in the one that is resumed, or `at` one of either kind.
+
+    Signals ask it to stop, unless someone else hears them and passes on `stop`.
+    """
     # In a job, joining Ray moves this process into another folder.
     model = str(Path(config.learner.model or "").resolve())
     config = config.model_copy(update={"learner": config.learner.model_copy(update={"model": model})})
@@ -28,16 +35,18 @@ def open_training(
         directory = RunDirectory.at(at.resolve())
     else:
         directory = RunDirectory.create(Path(config.cluster.folder).resolve(), config.cluster.name)
-    directory.write_config(to_yaml(config))
-    with ray_session(config.cluster), stop_signals() as stop, ExitStack() as cleaning:
-        placement = place(config, _hardware(config), kind)
+    if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
+        directory.write_config(to_yaml(config))
+    with ray_session(config.cluster), ExitStack() as cleaning:
+        stop = stop or cleaning.enter_context(stop_signals())
+        placement = place(config, hardware_of_cluster(config), kind)
         placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
         run = Training(config, kind, directory, placement, stop)
         run.begin(cleaning)
         yield run
 
 
-def _hardware(config: Config) -> Hardware:
+def hardware_of_cluster(config: Config) -> Hardware:
     """What the Ray cluster has; one that was started here is this machine."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     here = look()

@@ -1,5 +1,6 @@
 """The options of the cluster, data and evaluation sections."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -60,20 +61,27 @@ class ClusterConfig(_Options):
     """How many evaluations a budget is divided by, at equal shares; needs `budget`."""
     episodes_per_iteration: int = Field(default=128, ge=1)
     """How many episodes each update of `rl` learns from, or how many demonstrations each step of `sft`."""
+    demonstrations_per_iteration: int = Field(default=0, ge=0)
+    """How many demonstrations each update of `rl` imitates besides, weighed by `learner.sft_weight`."""
     samples_per_task: int = Field(default=1, ge=1)
     """How often each task is played; group-relative advantages need several."""
     first_seed: int = Field(default=0, ge=0)
     """The seed of the first training task; the others count on from it."""
     evaluate_every: int = Field(default=0, ge=0)
     """Iterations between evaluations; 0 for none but the first and the last."""
-    evaluate_at_ends: bool = True
-    """Whether the initial and the final policy are evaluated."""
+    evaluate_at_start: bool = True
+    """Whether the initial policy is evaluated."""
+    evaluate_at_end: bool = True
+    """Whether the final policy is evaluated."""
     checkpoint_every: int = Field(default=5, ge=1)
     """Iterations between checkpoints; the last iteration always has one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept, besides the best."""
     export_every: int = Field(default=0, ge=0)
     """Iterations between exports of the policy as a Hugging Face folder; 0 for the final one alone."""
+    transcripts_every: int = Field(default=10, ge=0)
+    """Iterations of `rl` between transcripts to read: the best, the worst and some other episodes. Failed ones are
+    written whenever there are any. 0 for no transcripts of training; evaluations always write theirs."""
     best_metric: str | None = None
     """The evaluated metric whose highest value marks the best checkpoint, as in `in_distribution/success`; none for
     the first suite's success."""
@@ -121,18 +129,22 @@ class EvaluationConfig(_Options):
     """The first task's seed; every checkpoint meets the same tasks."""
     temperatures: tuple[float, ...] = (1.0,)
     """At which temperatures each suite is played; 0 takes the likeliest token."""
+    final_temperatures: tuple[float, ...] = ()
+    """At which further temperatures the final policy is measured."""
     samples_per_task: int = Field(default=1, ge=1)
     """How often each task is played; several give pass@k."""
     pass_at: tuple[int, ...] = ()
     """For which k the chance is estimated that one of k samples is right; each at most `samples_per_task`."""
     generalisation_loss: int = Field(default=0, ge=0)
     """On how many held-out demonstrations the cross-entropy is measured."""
+    regurgitation: bool = True
+    """Whether answers are held against those of the demonstrations that the data section names, imitated or not."""
 
     @field_validator("suites", mode="before")
     @classmethod
     def _leave_out(cls, given: Any) -> Any:
         """A suite that a later file sets to null is left out."""
-        return {name: suite for name, suite in given.items() if suite is not None} if isinstance(given, dict) else given
+        return _without_nulls(given)
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:
@@ -156,7 +168,10 @@ class CompareConfig(_Options):
     init: ArmConfig | None = None
     """What every arm starts from, made for each seed; without it, they start from `learner.model`."""
     arms: dict[str, ArmConfig] = {}
-    """The ways of training, by name."""
+    """The ways of training, by name; one that is null is left out."""
+    sweep: dict[str, tuple[Any, ...]] = {}
+    """Values to try of any options, as in `{learner.optimizer.learning_rate: [1.0e-4, 1.0e-3]}`: every arm is made with
+    every combination. Keys under `init.` vary what the arms start from, as in `{init.cluster.iterations: [10, 20]}`."""
     seeds: tuple[int, ...] = (0,)
     """Each is a repetition of everything, with other draws, other orders and other tasks."""
     budget: float | None = Field(default=None, gt=0)
@@ -166,4 +181,30 @@ class CompareConfig(_Options):
     evaluations: int = Field(default=4, ge=1)
     """How often each arm is measured, at equal shares of the budget."""
     temperatures: tuple[float, ...] = ()
-    """At which further temperatures the start is measured: what sharper draws alone would give."""
+    """At which further temperatures the start and the end of each arm are measured: what sharper draws alone give."""
+    side_by_side: int | None = Field(default=None, ge=1)
+    """How many runs are made at the same time; without it, as many as the cluster has room for."""
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _leave_out(cls, given: Any) -> Any:
+        """An arm that a later file sets to null is left out."""
+        return _without_nulls(given)
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _flatten(cls, given: Any) -> Any:
+        """Keys may be written with dots, or one inside the other as `key=value` in a command makes them."""
+        return dict(_flat(given)) if isinstance(given, dict) else given
+
+
+def _without_nulls(given: Any) -> Any:
+    return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value

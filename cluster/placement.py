@@ -132,6 +132,15 @@ def place(config: Config, hardware: Hardware | None = None, command: Command = "
     return Placement(bundles=bundles, strategy=strategy, actors=_in_order(actors), hosts=hosts)
 
 
+def rooms(config: Config, hardware: Hardware) -> int:
+    """How many runs of the configuration have room beside each other; at least one, which may have to wait."""
+    placement = place(config, hardware)
+    if placement.num_gpus:
+        return max(1, hardware.num_gpus // placement.num_gpus)
+    cores = sum(bundle["CPU"] for bundle in placement.bundles)
+    return max(1, int(hardware.num_nodes * hardware.cores_per_node / cores))
+
+
 def _on_cores(config: Config, hardware: Hardware, ranks: int, workers: int) -> Placement:
     num_bundles = max(ranks, workers)
     members = _shared(num_bundles, ranks, workers)

@@ -44,13 +44,6 @@ def _cores(config: Config) -> Iterator[Finding]:
             rule="cluster.placement=cpu has no GPUs to share an engine",
             fix="set it to 1",
         )
-    if config.cluster.num_nodes > 1:
-        yield note(
-            "cluster.num_nodes",
-            config.cluster.num_nodes,
-            "without GPUs weights go through one host's memory, so that all nodes have to be on the same host",
-            "set it to 1, unless they are",
-        )
 
 
 def _gpus(config: Config, hardware: Hardware, placement: Placement) -> Iterator[Finding]:

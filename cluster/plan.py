@@ -150,7 +150,8 @@ def _batch(config: Config) -> Batch:
     episodes = cluster.episodes_per_iteration
     steps = steps_per_iteration(config)
     per_task = evaluation.samples_per_task * len(evaluation.temperatures)
-    due = {0, cluster.iterations} if cluster.evaluate_at_ends else set()
+    due = {0} if cluster.evaluate_at_start else set()
+    due |= {cluster.iterations} if cluster.evaluate_at_end else set()
     if cluster.evaluate_every:
         due |= set(range(0, cluster.iterations + 1, cluster.evaluate_every))
     return Batch(

@@ -51,7 +51,7 @@ def plot(arguments: argparse.Namespace) -> int:
     window = arguments.smooth
     if window is not None and (window < 5 or window % 2 == 0):
         raise RunError(f"--smooth {window}: the number of points must be odd and at least 5, as {WINDOW}")
-    from cluster.report.figures import save
+    from cluster.report.drawing import save
     from cluster.report.overlay import draw_overlay, overlay
 
     curves = overlay(arguments.folders, arguments.x, arguments.y, arguments.temperature)

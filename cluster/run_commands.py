@@ -2,14 +2,17 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from cluster.cells import cell_config, cells_of
 from cluster.config import Config, describe_options, load_config, load_words
 from cluster.errors import ConfigError
-from cluster.hardware import described, look
+from cluster.hardware import Hardware, described, look
 from cluster.placement import Command
 from cluster.plan import make_plan
 from cluster.plan_text import render
+from cluster.resume_checks import resume_findings
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +28,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """What `evaluate` takes."""
     parser.add_argument(
-        "overrides", nargs="*", metavar="CONFIG|key=value", help="YAML files and options, or options that differ"
+        "overrides",
+        nargs="*",
+        metavar="RUN|CONFIG|key=value",
+        help="the folder of a run, or YAML files; and options that differ",
     )
-    parser.add_argument("--run", type=Path, metavar="RUN", help="measure this run's newest checkpoint")
-    parser.add_argument("--all-checkpoints", action="store_true", help="with --run: measure every checkpoint kept")
+    parser.add_argument(
+        "--all-checkpoints",
+        action="store_true",
+        help="measure every checkpoint that the run kept, not only the newest",
+    )
 
 
 def run_rl(arguments: argparse.Namespace) -> int:
@@ -43,14 +52,18 @@ def run_sft(arguments: argparse.Namespace) -> int:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """`ruleshift evaluate`."""
-    config = _of_run(arguments.run, arguments.overrides) if arguments.run else load_words(arguments.overrides)
-    make_plan(config, "evaluate", look()).refuse()
+    folders = [word for word in arguments.overrides if Path(word).is_dir()]
+    if len(folders) > 1:
+        raise ConfigError(f"{', '.join(folders)}: name one run at a time")
+    words = [word for word in arguments.overrides if word not in folders]
+    config = _of_run(Path(folders[0]), words) if folders else load_words(words)
+    make_plan(config, "evaluate", _hardware(config)).refuse()
     from cluster.evaluate_runs import evaluate_model, evaluate_run
 
-    if arguments.run is None:
-        evaluate_model(config)
+    if folders:
+        evaluate_run(config, Path(folders[0]), every=arguments.all_checkpoints)
     else:
-        evaluate_run(config, arguments.run, every=arguments.all_checkpoints)
+        evaluate_model(config)
     return 0
 
 
@@ -65,7 +78,14 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 def run_compare(arguments: argparse.Namespace) -> int:
     """`ruleshift compare`."""
     config = load_words(arguments.overrides)
-    make_plan(config, "compare", look()).refuse()
+    hardware = _hardware(config)
+    make_plan(config, "compare", hardware).refuse()
+    # An arm that cannot run is told now, and not after an hour of the others; its start need not exist yet.
+    for cell in {cell.name: cell for cell in cells_of(config.compare)}.values():
+        try:
+            make_plan(cell_config(config, cell, None), cell.options.command, hardware).refuse()
+        except ConfigError as error:
+            raise ConfigError(f"compare, {cell.name}: {error}") from None
     from cluster.compare import Stopped, compare
 
     try:
@@ -86,9 +106,9 @@ def _train(arguments: argparse.Namespace, command: Command) -> int:
         print("env.*: see `ruleshift envs NAME`")
         return 0
     config = _of_run(arguments.resume, arguments.overrides) if arguments.resume else load_words(arguments.overrides)
-    # On a cluster, the hosts may be other than the one that this command runs on; Ray has the last word there.
-    hardware = described(config) if config.cluster.num_nodes > 1 or config.cluster.address else look()
-    made = make_plan(config, command, hardware)
+    made = make_plan(config, command, _hardware(config))
+    if arguments.resume:
+        made = replace(made, findings=(*made.findings, *resume_findings(config, arguments.resume)))
     if arguments.dry_run:
         print(render(made), flush=True)
     made.refuse()
@@ -102,6 +122,11 @@ def _train(arguments: argparse.Namespace, command: Command) -> int:
         from cluster.train_sft import train_sft as train
     print(train(config, arguments.resume))
     return 0
+
+
+def _hardware(config: Config) -> Hardware:
+    """On a cluster, the hosts may be other than the one that this command runs on; Ray has the last word there."""
+    return described(config) if config.cluster.num_nodes > 1 or config.cluster.address else look()
 
 
 _SECTIONS = ("verifier", "rollout", "learner", "data", "evaluation", "cluster", "compare")

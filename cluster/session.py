@@ -28,7 +28,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         if address or is_job:
             ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
         else:
-            ray.init(include_dashboard=config.dashboard, log_to_driver=False, configure_logging=False)
+            # Without `local`, Ray would join whatever cluster was last started on this machine.
+            ray.init("local", include_dashboard=config.dashboard, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError) as error:
         raise RunError(
             f"cluster.address={address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "

@@ -9,7 +9,7 @@ The driver sees references and summaries; no token of an episode passes through 
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,19 @@ from cluster.record.console import Progress
 from cluster.record.metrics import MetricsRecorder
 from cluster.record.run_directory import RunDirectory
 from cluster.rollout_group import RolloutGroup
+from cluster.rows import SPEED
 from cluster.session import StopRequest
+from cluster.streaming import EpisodeStream, away
 from cluster.supervisor import Supervisor, learn
 from cluster.weight_sync import WeightSync
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.probe import make_probe
 from rollout.transcript import ChatTokens
-from rollout.worker import WorkerDied
 
 STATE_FILE = "run.json"
 LEARNER_FOLDER = "learner"
 POLICY_FOLDER = "policy"
-SPEED = "seconds/"
-"""What metrics of time begin with: they alone differ between two runs of one config."""
 
 
 class Training:
@@ -56,9 +55,11 @@ class Training:
         self.model = Path(config.learner.model or "")
         self.chat = ChatTokens.load(self.model)
         self._placement = placement
+        self.stream = EpisodeStream(away(placement))
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._pushed_version = 0
-        self._iteration_began = time.perf_counter()
+        self._takes_turns = config.rollout.engine.sleeps
+        self._iteration_began, self._driver_began = time.perf_counter(), time.process_time()
         self.rollouts = RolloutGroup(
             self.model,
             config.rollout,
@@ -66,8 +67,10 @@ class Training:
             max_restarts=config.cluster.max_worker_restarts,
             start_timeout_seconds=config.cluster.start_timeout_seconds,
             step_timeout_seconds=config.cluster.step_timeout_seconds,
+            say=self.progress.say,
             prefix=f"{config.cluster.name}-rollout",
         )
+        self._evaluator = Evaluator(config, self.rollouts, self.adopt, directory, self.chat)
         self.learner: LearnerGroup
         self._sync: WeightSync
 
@@ -76,7 +79,11 @@ class Training:
         started = time.monotonic()
         cleaning.callback(self.rollouts.close)
         self.rollouts.begin(self.config.cluster.num_rollout_workers)
-        self._start_learner()
+        if self._takes_turns:
+            # An engine takes its share of the memory that it finds free as it starts.
+            self.rollouts.wait()
+        with self.rollouts.asleep() if self._takes_turns else nullcontext():
+            self._start_learner()
         cleaning.callback(self._close_learner)
         self.rollouts.wait()
         self._restore()
@@ -120,8 +127,18 @@ class Training:
 
     def learn(self, items: Sequence[Item]) -> UpdateReport:
         """One update."""
-        with self.rollouts.asleep(), self.phase("learn"):
+        with self._at_work(), self.phase("learn"):
             return learn(self.learner, items, self.directory, self.iteration)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The learner has what it needs to step; outside it rests, where rollout workers take turns with it."""
+        with self.rollouts.asleep():
+            if self._takes_turns:
+                self.learner.work()
+            yield
+            if self._takes_turns:
+                self.learner.rest()
 
     def push(self) -> None:
         """Give all rollout workers the learner's weights, unless they have them."""
@@ -129,12 +146,7 @@ class Training:
         if version == self._pushed_version:
             return
         with self.phase("push"):
-            try:
-                report = self._sync.push(self.rollouts.workers)
-            except WorkerDied as error:
-                self.progress.say(f"{error} Another takes its place.")
-                self.rollouts.revive()
-                report = self._sync.push(self.rollouts.workers)
+            report = self.rollouts.give(self._sync.push)
         self.ledger.charge_seconds("sync", self.row["seconds/push"])
         self._pushed_version = version
         self.row |= {"push/gap": report.gap, "push/bytes": report.sync.num_bytes}
@@ -146,22 +158,29 @@ class Training:
     def evaluate_if_due(self) -> None:
         """Measure the present policy on all suites, where the config says so for this iteration."""
         cluster = self.config.cluster
-        is_due = cluster.evaluate_at_ends and (self.iteration == 0 or self.is_over)
+        is_due = cluster.evaluate_at_start and self.iteration == 0
+        is_due |= cluster.evaluate_at_end and self.is_over
         is_due |= bool(cluster.evaluate_every) and self.iteration % cluster.evaluate_every == 0
         if cluster.budget and cluster.evaluations:
             done = {row["iteration"] for row in self.directory.rows("evaluations")} - {0}
             is_due |= self._spent() * cluster.evaluations >= cluster.budget * (len(done) + 1)
-        if not is_due or self.directory.has_row("evaluations", "iteration", self.iteration):
-            return
-        self.evaluate()
+        if is_due:
+            self.evaluate()
 
     def evaluate(self) -> None:
-        """Measure the present policy on all suites."""
+        """Measure the present policy on all suites, where that has not been done."""
+        done = {
+            (row["suite"], float(row["temperature"]))
+            for row in self.directory.rows("evaluations")
+            if row["iteration"] == self.iteration
+        }
+        wanted = [pair for pair in self._evaluator.wanted(is_final=self.is_over) if pair not in done]
+        if not wanted:
+            return
         self.push()
         with self.phase("evaluate"):
-            evaluator = Evaluator(self.config, self.rollouts, self.adopt, self.directory, self.chat)
-            rows = evaluator.run(self.iteration, self.progress)
-            loss = evaluator.generalisation_loss(self.learner)
+            rows = self._evaluator.run(self.iteration, wanted, self.progress)
+            loss = self._evaluator.generalisation_loss(self.learner)
         self.ledger.charge_seconds("evaluate", self.row["seconds/evaluate"])
         for row in rows:
             shown, sampled = int(row["num_shown_tokens"]), int(row["num_sampled_tokens"])
@@ -175,11 +194,13 @@ class Training:
     def end_iteration(self, row: Mapping[str, float]) -> None:
         """Record the iteration and save it where that is due."""
         self.iteration += 1
-        now = time.perf_counter()
-        self.row |= {**row, f"{SPEED}iteration": now - self._iteration_began}
-        self._iteration_began = now
+        now, driver = time.perf_counter(), time.process_time()
+        spent = {f"{SPEED}iteration": now - self._iteration_began, f"{SPEED}driver": driver - self._driver_began}
+        self._iteration_began, self._driver_began = now, driver
+        self.row |= {**row, **spent}
         self.recorder.record("metrics", {"iteration": self.iteration, **self.row, **self.ledger.totals()})
-        self.progress.update(self.iteration, self.row)
+        budget = self.config.cluster.budget
+        self.progress.update(self.iteration, self.row, spent=self._spent() / budget if budget else 0.0)
         self.row = {}
         cluster = self.config.cluster
         if self.iteration % cluster.checkpoint_every == 0 or self.is_over:
@@ -194,7 +215,8 @@ class Training:
             return
         partial = self.directory.checkpoint_partial(self.iteration)
         (partial / LEARNER_FOLDER).mkdir()
-        self.learner.save(partial / LEARNER_FOLDER)
+        with self._at_work():
+            self.learner.save(partial / LEARNER_FOLDER)
         state = {"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best}
         (partial / STATE_FILE).write_text(json.dumps(state))
         self.directory.commit_checkpoint(partial, self.iteration)
@@ -227,6 +249,8 @@ class Training:
             dtype=self.config.rollout.engine.dtype,
             options={},
         )
+        if self._takes_turns:
+            self.learner.rest()
         self.ledger.model = ModelSize(
             parameters=self.learner.num_parameters, recomputes=self.config.learner.deepspeed.gradient_checkpointing
         )
@@ -242,7 +266,8 @@ class Training:
     def load(self, checkpoint: Path) -> None:
         """Be where a checkpoint was written."""
         state = json.loads((checkpoint / STATE_FILE).read_text())
-        self.learner.restore(checkpoint / LEARNER_FOLDER)
+        with self._at_work():
+            self.learner.restore(checkpoint / LEARNER_FOLDER)
         self.iteration, self.best = state["iteration"], state["best"]
         self.ledger.restore(state["ledger"])
         self._pushed_version = -1
@@ -265,14 +290,6 @@ class Training:
         value = next((row.get(metric) for row in rows if row["suite"] == suite), None)
         if value is not None and value > self.best.get("value", float("-inf")):
             self.best = {"iteration": self.iteration, "metric": wanted, "value": value}
-
-
-def learner_row(report: UpdateReport) -> dict[str, float]:
-    """An update as metrics."""
-    row = {f"learner/{name}": value for name, value in report.metrics.items() if name != "tokens_per_second"}
-    seconds = {f"{SPEED}learner_{part}": value for part, value in report.seconds.items()}
-    speed = {f"{SPEED}learner_tokens_per_second": report.metrics["tokens_per_second"]}
-    return {"version": report.version, **row, **seconds, **speed}
 
 
 def _vocabulary(model: Path) -> int:

@@ -39,11 +39,12 @@ class WeightSync:
             return self._push(workers)
 
     def _push(self, workers: Sequence[Any]) -> PushReport:
-        if self._connected and self._connected != list(workers):
+        if self._connected != list(workers):
             self._learner.forget_workers()
-        self._connected = list(workers)
+        self._connected = []  # a connection on which sending fails is not used again
         version = self._learner.version()
         sync = self._learner.send_weights(workers, version, self._backend, **self._options)
+        self._connected = list(workers)
         expected = ProbeExpectation(
             prompts=self._probe,
             logprobs=self._learner.expected(self._probe),

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Item = TypeVar("Item")
+from learner.config import CHECKPOINT_OPTIONS
 
-OPTIONS = {"num_ranks": "learner.num_ranks", "zero_stage": "learner.deepspeed.zero_stage", "dtype": "learner.dtype"}
+Item = TypeVar("Item")
 
 
 class CheckpointMismatch(ValueError):
@@ -64,7 +64,7 @@ def require_same_layout(folder: Path, saved: Mapping[str, Any], here: Mapping[st
     """CheckpointMismatch, if the checkpoint is not for us."""
     differences = [
         f"{option} was {saved[key]} and is {here[key]}: set it back to {saved[key]}"
-        for key, option in OPTIONS.items()
+        for key, option in CHECKPOINT_OPTIONS.items()
         if saved[key] != here[key]
     ]
     old, new = saved["parameters"], here["parameters"]

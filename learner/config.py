@@ -19,6 +19,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "value_head": {"hidden_sizes": (1024, 512)},
     },
 }
+CHECKPOINT_OPTIONS = {
+    "num_ranks": "learner.num_ranks",
+    "zero_stage": "learner.deepspeed.zero_stage",
+    "dtype": "learner.dtype",
+}
+"""What a run must go on with as it began, since its checkpoints are laid out so: in the layout → the option."""
 
 
 class _Options(BaseModel):

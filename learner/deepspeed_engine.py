@@ -2,6 +2,7 @@
 
     join_ranks          makes this process one rank of several
     DistributedEngine   .module(…) → a loss;  .accumulate(loss), as often as wanted;  .step()
+                        .rest() leaves the device to others between two updates;  .work() takes it back
     learning_rate_at    the learning rate of a step
     gathered            parameters made whole where each rank has only a part of them
 
@@ -258,6 +259,35 @@ class DistributedEngine:
         saved = module.state_dict().keys()
         whole.update((name, buffer.to("cpu", copy=True)) for name, buffer in module.named_buffers() if name in saved)
         return whole
+
+    def rest(self) -> None:
+        """Move to the host what only a step needs; the weights stay, so that the model can be asked and sent."""
+        from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum as Kind
+        from deepspeed.runtime.zero.offload_states import offload_optimizer_states
+
+        stage, optimizer = self._engine.zero_optimization_stage(), self._engine.optimizer
+        if stage == 3:
+            self._engine.offload_states([Kind.lp_grads, Kind.contiguous_grad_buffer], pin_memory=False)
+        elif stage:
+            self._engine.offload_states([Kind.hp_params, Kind.optim_states, Kind.lp_grads], pin_memory=False)
+        if stage in (0, 3) and not self._engine.zero_use_cpu_optimizer():
+            # At these stages DeepSpeed would do it for none but its own AdamW.
+            offload_optimizer_states(optimizer, "cpu")
+            for master in getattr(optimizer, "fp32_partitioned_groups_flat", []):
+                master.data = master.data.cpu()
+        torch.cuda.empty_cache()
+
+    def work(self) -> None:
+        """Move back to the device what `rest` moved away."""
+        from deepspeed.runtime.zero.offload_states import reload_optimizer_states
+
+        stage, optimizer = self._engine.zero_optimization_stage(), self._engine.optimizer
+        if stage:
+            self._engine.reload_states()
+        if stage in (0, 3) and not self._engine.zero_use_cpu_optimizer():
+            reload_optimizer_states(optimizer, self._engine.device)
+            for master in getattr(optimizer, "fp32_partitioned_groups_flat", []):
+                master.data = master.data.to(self._engine.device)
 
     def close(self) -> None:
         """Take all hooks off the model; the ranks stay joined."""

@@ -26,8 +26,8 @@ from rollout.engine import Prompt
 from rollout.episode import Episode
 from rollout.probe import expected_logprobs
 from rollout.transcript import ChatTokens
-from rollout.weight_transfer import SyncReport, WeightSender, make_sender
-from rollout.worker import WorkersClient
+from rollout.weight_transfer import Place, SyncReport, WeightSender, make_sender, meeting
+from rollout.worker import WorkersClient, own_place
 
 NO_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt")
 
@@ -89,11 +89,21 @@ class LearnerWorker:
             sequences += of_episode
         return sequences
 
-    def send_weights(self, workers: Sequence[Any], version: int, backend: str, options: dict[str, Any]) -> SyncReport:
-        """Make the workers' weights this policy's; all ranks take part in gathering, rank 0 sends."""
+    def place(self) -> Place:
+        """Where this rank is."""
+        return own_place()
+
+    def connect(self, workers: Sequence[Any], places: Sequence[Place], backend: str, options: dict[str, Any]) -> None:
+        """Make ready to send to these workers, if that is not done; a rank without any only takes part in gathering."""
         if self._sender is None:
-            client: Any = WorkersClient(workers)
-            self._sender = make_sender(backend, client=client, source=self._source, rank=self._rank, **options)
+            client: Any = WorkersClient(workers, places)
+            options = {**options, **meeting(backend, places, self.address())}
+            self._sender = make_sender(backend, client=client, source=self._source, sends=bool(workers), **options)
+
+    def send_weights(self, version: int) -> SyncReport:
+        """Make the weights of this rank's workers those of this policy."""
+        if self._sender is None:
+            raise RuntimeError(f"learner rank {self._rank} was asked to send weights before connect()")
         return self._sender.send(version)
 
     def forget_workers(self) -> None:
@@ -138,6 +148,14 @@ class LearnerWorker:
             save_torch_state_dict(tensors, beside, metadata={"format": "pt"})
             shutil.rmtree(folder, ignore_errors=True)
             beside.rename(folder)
+
+    def rest(self) -> None:
+        """Leave the GPU to a rollout worker, but for the weights; a rank that rests can send them and be asked."""
+        self._learner.engine.rest()
+
+    def work(self) -> None:
+        """Take the GPU back."""
+        self._learner.engine.work()
 
     def process_id(self) -> int:
         """Which process of its host this is."""

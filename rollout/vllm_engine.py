@@ -5,6 +5,7 @@
     init_weight_transfer, start_weight_update,  vLLM's weight transfer, with the resets that it leaves out;
     update_weights, finish_weight_update        rollout/weight_transfer.py has the other end
     verify                                      READY again only when the probe passes (rollout/probe.py)
+    sleep, wake                                 leave a GPU to the learner; an update wakes the engine in two steps
 
 An update keeps running answers: they freeze, their keys and values are thrown away, and they go on under the new
 weights. Nothing that unverified weights drew leaves `generate`.
@@ -16,6 +17,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +38,8 @@ from rollout.episode import VersionSpan
 from rollout.probe import ProbeExpectation, largest_gap
 
 FIRST_VERSION = 0
+PICKLING = "VLLM_ALLOW_INSECURE_SERIALIZATION"
+"""Needed where weights come as handles of a GPU's memory."""
 BATCHED_TOKENS = 8192
 """The most tokens that an engine on CPUs reads at once."""
 
@@ -57,6 +61,7 @@ class VllmEngine:
         self._settled.set()
         self._trouble: EngineError | None = None
         self._update_is_open = False
+        self._asleep: list[str] = []
 
     @classmethod
     async def start(cls, model: Path, config: EngineConfig, *, forbidden_token_ids: Sequence[int] = ()) -> Self:
@@ -80,17 +85,8 @@ class VllmEngine:
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Draw one answer; cancelling the task frees its place."""
-        params = SamplingParams(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            seed=sampling.seed,
-            logit_bias=self._logit_bias,
-            logprobs=0,  # of the drawn token alone
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_clone=True,  # made for this request alone
-        )
+        # `logprobs=0`: of the drawn token alone.
+        params = _params(**asdict(sampling), logit_bias=self._logit_bias, logprobs=0)
         await self._until_settled()
         output = await self._run(await self._render(prompt), params)
         await self._until_settled()  # an update may have begun: its weights drew the rest, and may be wrong
@@ -113,17 +109,8 @@ class VllmEngine:
 
     async def _score(self, prompt: Prompt) -> list[float]:
         # vLLM does not use the prefix cache for such a request, so all of it is computed by the present weights.
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0,
-            prompt_logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_clone=True,  # made for this request alone
-        )
         rendered = await self._render(prompt)
-        output = await self._run(rendered, params)
+        output = await self._run(rendered, _params(max_tokens=1, temperature=0, prompt_logprobs=0))
         positions = [place for places in rendered.get("mm_placeholders", {}).values() for place in places]
         expanded = {position for place in positions for position in range(place.offset, place.offset + place.length)}
         logprobs = output.prompt_logprobs.logprobs  # pyright: ignore
@@ -148,14 +135,17 @@ class VllmEngine:
             self._running.discard(request_id)
 
     async def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
-        """Connect the sender of new weights."""
+        """Connect the sender of new weights, in the place of one that is perhaps no more."""
         with self._named_errors("a sender of weights connected"):
+            if not self._update_is_open:  # else vLLM would refuse
+                await self._llm.shutdown_weight_transfer_engine()
             await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info))
 
     async def start_weight_update(self) -> None:
         """Freeze what runs and make ready for weights. Starting again after an update that broke off is right."""
         self._settled.clear()
         self._trouble = None
+        await self.wake("weights")
         with self._named_errors("an update started"):
             await self._llm.pause_generation(mode="keep", clear_cache=False)
             if self._update_is_open:
@@ -177,6 +167,7 @@ class VllmEngine:
             self._update_is_open = False
             await self._llm.reset_prefix_cache(reset_running_requests=True)
             await self._llm.reset_encoder_cache()
+            await self.wake()  # until here the learner and the loading may need the room
             await self._llm.resume_generation()
         self._version = version
 
@@ -198,13 +189,16 @@ class VllmEngine:
 
     async def sleep(self) -> None:
         """Give the GPU's memory back; weights wait in host memory, keys and values are dropped."""
-        with self._named_errors("it went to sleep"):
-            await self._llm.sleep(level=1)
+        if not self._asleep:
+            with self._named_errors("it went to sleep"):
+                await self._llm.sleep(level=1)
+            self._asleep = ["weights", "kv_cache"]
 
-    async def wake(self) -> None:
-        """Take the memory again; what was cached before is gone."""
-        with self._named_errors("it woke up"):
-            await self._llm.wake_up()
+    async def wake(self, up_to: str = "kv_cache") -> None:
+        """Take the memory again, or only that of `weights`; what was cached before is gone."""
+        while self._asleep and (up_to == "kv_cache" or self._asleep[0] == up_to):
+            with self._named_errors("it woke up"):
+                await self._llm.wake_up([self._asleep.pop(0)])
 
     async def close(self) -> None:
         """End vLLM's processes and wait for them."""
@@ -212,8 +206,7 @@ class VllmEngine:
         for process in self._processes:
             process.join(10)  # one that took too long was killed, and not waited for
         if self._llm.output_handler is not None:
-            # Just cancelled; an event loop that is closed before it has ended complains.
-            await asyncio.wait([self._llm.output_handler])
+            await asyncio.wait([self._llm.output_handler])  # just cancelled; a loop that closes earlier complains
 
     async def _until_settled(self) -> None:
         """Wait while an update is under way; raise what it came to, if not to a verified policy."""
@@ -238,6 +231,12 @@ class VllmEngine:
                 raise
             # So vLLM passes on what failed in its process.
             raise EngineError(f"the vLLM engine of {self._model} failed while {when}: {error}") from error
+
+
+def _params(**options: Any) -> SamplingParams:
+    """For one request, which is answered once, with token ids; they are its own, so that vLLM need not clone them."""
+    final = RequestOutputKind.FINAL_ONLY
+    return SamplingParams(flat_logprobs=True, detokenize=False, output_kind=final, skip_clone=True, **options)
 
 
 def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
@@ -277,6 +276,7 @@ def _environment(config: EngineConfig) -> Iterator[None]:
         # vLLM warns of every layer that has nothing to load, at each update; whether weights are right, the probe says.
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
+        **({PICKLING: "1"} if config.weight_transfer == "ipc" else {}),
     }
     if current_platform.is_cpu():
         # One core is for this process. More threads than cores that are free cost a factor of ten: they spin.
@@ -294,5 +294,5 @@ def _environment(config: EngineConfig) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in added:
+        for name in added.keys() - {PICKLING}:  # on which both ends of vLLM's pipes must agree as long as they last
             os.environ.pop(name, None)

@@ -1,189 +1,161 @@
-"""New weights for a rollout engine: vLLM's weight-transfer interface, and the backend it lacks, for CPUs.
+"""New weights for rollout engines, by vLLM's weight-transfer interface, whichever way the bytes take.
 
-    register                    the plug-in entry point, by which every vLLM process knows the backend `shared_memory`
-    SharedMemoryReceiver        in the engine's worker: maps a file of tensors and loads them
-    SharedMemorySender          in the learner: writes each bucket of tensors to memory once and announces it
-    make_sender → WeightSender  one way to send, whichever backend: `send(version) -> SyncReport`
+    make_sender → WeightSender          one way to send for all backends: `send(version) -> SyncReport`
+    register                            the plug-in entry point, by which every vLLM process knows what is ours
+    Place, shares, rank_offsets, meeting    who sends to whom, and where they meet
 
-Where the weights come from: rollout/weight_source.py. The files: rollout/weight_files.py.
+    shared_memory   ours, for CPUs: rank 0 sends through files in memory (rollout/weight_files.py)
+    nccl            vLLM's: rank 0 of the learner broadcasts to all ranks of all engines
+    ipc             vLLM's receiver, our sender: every rank of the learner serves the engines on its own GPU
+
+Only a rank that has engines to serve sends, but all go through the source: putting weights together takes them all.
+`nccl` and `ipc` move weights between GPUs, which no test here has; how ranks find each other is tested without.
+Where the weights come from: rollout/weight_source.py.
 """
 
+import base64
+import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Self
 
 import torch
 from vllm.distributed.weight_transfer.base import (
+    ParamMeta,
     TrainerInitInfo,
     TrainerWeightTransferEngine,
     VLLMWeightSyncClient,
     WeightSource,
-    WeightTransferEngine,
-    WeightTransferInitInfo,
-    WeightTransferUpdateInfo,
     WeightTransferUpdatePayload,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
+from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk, packed_ipc_producer
 
-from rollout.weight_files import buckets, read_file, write_file
-
-BACKEND = "shared_memory"
-DEFAULT_BUCKET_BYTES = 512 * 2**20
-
-
-@dataclass
-class SharedMemoryInitInfo(WeightTransferInitInfo):
-    """What the receiver is told once."""
-
-    refresh_output_layer: bool = True
-    """Whether a tied output layer is packed anew. Only tests turn it off, to show what happens then."""
+from rollout.weight_files import (
+    BACKEND,
+    DEFAULT_BUCKET_BYTES,
+    SharedMemoryReceiver,
+    SharedMemorySender,
+    SharedMemoryTrainerInitInfo,
+)
 
 
-@dataclass
-class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket: `SharedMemoryUpdateInfo(path="/dev/shm/…", tensors=[["lm_head.weight", "float32", [9, 4], 0]])`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a learner rank or a rollout worker is: `Place(host="57c3…", gpus=("4", "5"), num_ranks=2)`."""
 
-    path: str
-    """A file that every worker of this host can read; it is theirs until the call returns."""
-    tensors: list[list[Any]]
-    """Of each tensor its name, its dtype, its shape and the byte where it begins."""
+    host: str
+    """Ray's name of its host."""
+    gpus: tuple[str, ...] = ()
+    """The GPUs of the host that it has, or has a share of."""
+    num_ranks: int = 1
+    """How many processes its model is spread over."""
+
+    def shares_gpu_with(self, other: "Place") -> bool:
+        """Whether both have the same GPU."""
+        return self.host == other.host and not set(self.gpus).isdisjoint(other.gpus)
 
 
-class SharedMemoryReceiver(WeightTransferEngine[SharedMemoryInitInfo, SharedMemoryUpdateInfo]):
-    """Loads tensors out of a mapped file, the way vLLM's own engines load what arrives by NCCL."""
+def shares(backend: str, ranks: Sequence[Place], workers: Sequence[Place]) -> list[list[int]]:
+    """For each learner rank the numbers of the workers that it serves."""
+    if backend != "ipc":
+        return [list(range(len(workers))), *([] for _ in ranks[1:])]
+    served: list[list[int]] = [[] for _ in ranks]
+    lonely = []
+    for number, worker in enumerate(workers):
+        own = next((share for share, rank in zip(served, ranks, strict=True) if rank.shares_gpu_with(worker)), lonely)
+        own.append(number)
+    if lonely:
+        raise ValueError(
+            f"rollout.engine.weight_transfer=ipc: no learner rank is on the GPU of rollout workers {lonely}; "
+            "set cluster.num_rollout_workers to at most learner.num_ranks, or choose placement=split and nccl"
+        )
+    return served
 
-    init_info_cls = SharedMemoryInitInfo
-    update_info_cls = SharedMemoryUpdateInfo
-    _refresh_output_layer = True
-    _unfinished = False
 
-    def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
-        """Nothing to connect: the file's name comes with each bucket."""
-        self._refresh_output_layer = init_info.refresh_output_layer
+def rank_offsets(workers: Sequence[Place]) -> list[int]:
+    """The rank that each worker's first process has in a group with one sender, whose rank is 0."""
+    return list(accumulate((worker.num_ranks for worker in workers[:-1]), initial=1))
 
-    def start_weight_update(self) -> None:
-        """Make every layer ready to be loaded again."""
-        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
-        if self._unfinished:
-            self._forget_half_loaded_layers()
-        self._unfinished = True
-        initialize_layerwise_reload(self.model)
-
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        """As the base class, which synchronises an accelerator even where there is none."""
-        self.receive_weights(self.parse_update_info(update_info))
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize()
-
-    def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
-        """Load one bucket. A layer keeps its views until all of its tensors are in."""
-        last = ""
-
-        def views() -> Iterator[tuple[str, torch.Tensor]]:
-            nonlocal last
-            for named in read_file(update_info.path, update_info.tensors):
-                last = named[0]
-                yield named
-
-        try:
-            self.model.load_weights(views())  # pyright: ignore[reportCallIssue]
-        except Exception as error:
-            raise ValueError(f"{type(self.model).__name__} did not take {last}: {error!r}") from error
-
-    def finish_weight_update(self) -> None:
-        """Process what was loaded."""
-        self._finalize()
-        self._unfinished = False
-        if self._refresh_output_layer:
-            self._process_tied_output_layers()
-
-    def _forget_half_loaded_layers(self) -> None:
-        """Undo an update that broke off: what its layers hold would count as part of the next one.
-
-        They would then be processed before their last tensors are in, and nothing would say so.
-        """
-        from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
-
-        for layer in self.model.modules():
-            loading = get_layerwise_info(layer)
-            loading.loaded_weights.clear()
-            loading.load_numel = 0
-        self._finalize()
-
-    def _finalize(self) -> None:
-        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
-
-        finalize_layerwise_reload(self.model, self.model_config)
-
-    def _process_tied_output_layers(self) -> None:
-        """Pack tied output layers anew.
-
-        On CPUs an output layer multiplies with its own packed copy of its weight. Where that weight is the
-        embedding's, the reload fills the embedding and takes the output layer for one that got nothing: the copy
-        stays old.
-        """
-        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-
-        embeddings = {
-            id(layer.weight)
-            for layer in self.model.modules()
-            if isinstance(layer, VocabParallelEmbedding) and not isinstance(layer, ParallelLMHead)
-        }
-        for layer in self.model.modules():
-            if isinstance(layer, ParallelLMHead) and id(layer.weight) in embeddings:
-                layer.quant_method.process_weights_after_loading(layer)
-
-    def shutdown(self) -> None:
-        """Nothing is held between updates."""
+def meeting(backend: str, workers: Sequence[Place], address: str) -> dict[str, Any]:
+    """What the sender has to tell vLLM about a group, where there is one; `address` is its own host and a free port."""
+    if backend != "nccl":
+        return {}
+    host, _, port = address.rpartition(":")
+    num_ranks = 1 + sum(worker.num_ranks for worker in workers)
+    return {"master_address": host, "master_port": int(port), "world_size": num_ranks}
 
 
 @dataclass
-class SharedMemoryTrainerInitInfo(TrainerInitInfo):
-    """How the learner's side sends."""
+class SameGpuInitInfo(TrainerInitInfo):
+    """How a learner rank serves the engines on its own GPU."""
 
-    backend = BACKEND
-    bucket_bytes: int = DEFAULT_BUCKET_BYTES
-    """Roughly how much is written before it is loaded: the host memory that an update needs on top of the model."""
+    backend = "same_gpu"
+    buffer_bytes: int = DEFAULT_BUCKET_BYTES
+    """How much of the GPU's memory weights pass through, unless one tensor is larger."""
 
 
-class SharedMemorySender(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo]):
-    """Writes buckets of tensors to shared memory; rank 0 announces them, the others only take part in gathering."""
+class SameGpuSender(TrainerWeightTransferEngine[SameGpuInitInfo]):
+    """Lets engines on this rank's GPU read a buffer of it, for vLLM's `ipc` receiver.
 
-    init_info_cls = SharedMemoryTrainerInitInfo
-    bucket_bytes = DEFAULT_BUCKET_BYTES
+    In vLLM's own sender rank 0 announces the buffers of all ranks to all engines. A buffer that no engine opens is
+    never freed then, and when one engine of eight is replaced, the other seven buffers are not opened.
+    """
+
+    init_info_cls = SameGpuInitInfo
+    buffer_bytes = DEFAULT_BUCKET_BYTES
 
     @classmethod
     def trainer_init(
-        cls,
-        init_info: SharedMemoryTrainerInitInfo,
-        *,
-        client: VLLMWeightSyncClient,
-        source: WeightSource | None = None,
+        cls, init_info: SameGpuInitInfo, *, client: VLLMWeightSyncClient, source: WeightSource | None = None
     ) -> Self:
-        """Connect to the engine."""
+        """Tell the engines how weights will be packed."""
         sender = cls(client=client, source=source, is_sender=init_info.is_sender)
-        sender.bucket_bytes = init_info.bucket_bytes
+        sender.buffer_bytes = init_info.buffer_bytes
         if sender.is_sender:
-            client.init_weight_transfer_engine({})
+            client.init_weight_transfer_engine({"packed": True})
         return sender
 
     def send_weights(self) -> None:
         """One whole update."""
-        assert self.source is not None, "SharedMemorySender was made without a source of weights"
+        assert self.source is not None, "SameGpuSender was made without a source of weights"
         if not self.is_sender:
             for _ in self.source:
-                pass  # each step gathers one parameter from all ranks
+                pass
             return
+        gpu = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+        num_bytes = buffer_size(self.source.metadata(), self.buffer_bytes)
         self.client.start_weight_update()
-        for bucket in buckets(self.source, self.bucket_bytes):
-            path, tensors = write_file(bucket)
-            try:
-                self.client.update_weights({"path": str(path), "tensors": tensors})
-            finally:
-                path.unlink()
+        # The buffer is overwritten as soon as a call has returned: the engine has copied it by then.
+        for chunk in packed_ipc_producer(iter(self.source), gpu, lambda named: named[1], num_bytes):
+            self.client.update_weights(announced(chunk))
         self.client.finish_weight_update()
+        torch.cuda.ipc_collect()
+
+
+def buffer_size(metadata: Sequence[ParamMeta], wanted: int) -> int:
+    """The wanted size, or that of the largest tensor, which has to fit."""
+    return max([wanted, *map(_num_bytes, metadata)])
+
+
+def announced(chunk: PackedIpcChunk) -> dict[str, Any]:
+    """A filled buffer as vLLM's `ipc` receiver wants to hear of it."""
+    # A handle has parts that only pickle can take into vLLM's processes.
+    handle = base64.b64encode(pickle.dumps(chunk.ipc_handle)).decode()
+    return {
+        "names": chunk.names,
+        "dtype_names": chunk.dtype_names,
+        "shapes": chunk.shapes,
+        "tensor_sizes": chunk.tensor_sizes,
+        "ipc_handles_pickled": handle,
+    }
+
+
+def _num_bytes(meta: ParamMeta) -> int:
+    return torch.Size(meta.shape).numel() * meta.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,29 +173,52 @@ class SyncReport:
 
 
 class WeightSender:
-    """Sends a source's weights to one engine, by any of vLLM's backends; every learner rank makes one and calls it."""
+    """Sends a source's weights to engines, by any backend; every learner rank makes one and calls it."""
 
     def __init__(self, init_info: TrainerInitInfo, client: VLLMWeightSyncClient, source: WeightSource) -> None:
         self._client = _CountingClient(client)
-        self._source = source
+        self._source = _WholeSource(source)
         register()
-        self._trainer = WeightTransferTrainerFactory.trainer_init(init_info, client=self._client, source=source)
+        self._trainer = WeightTransferTrainerFactory.trainer_init(init_info, client=self._client, source=self._source)
 
     def send(self, version: int) -> SyncReport:
-        """Make the engine's weights those of the source and call them `version`; the engine still has to verify."""
+        """Make the engines' weights those of the source and call them `version`; the engines still have to verify."""
         started = time.perf_counter()
         self._client.version, self._client.num_calls = version, 0
-        self._trainer.send_weights()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()  # vLLM reads the weights in streams that wait for no other
+        with self._source:
+            self._trainer.send_weights()
         return SyncReport(
             version=version,
             seconds=time.perf_counter() - started,
-            num_bytes=sum(torch.Size(meta.shape).numel() * meta.dtype.itemsize for meta in self._source.metadata()),
+            num_bytes=sum(map(_num_bytes, self._source.metadata())),
             num_calls=self._client.num_calls,
         )
 
     def close(self) -> None:
-        """Drop the connection; the engine lives on."""
+        """Drop the connection; the engines live on."""
         self._trainer.shutdown()
+
+
+class _WholeSource(WeightSource):
+    """A source that is gone through once in each block, whatever is raised: other ranks go through theirs with it."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+
+    def metadata(self) -> list[ParamMeta]:
+        return self._source.metadata()
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return self._rest
+
+    def __enter__(self) -> None:
+        self._rest = iter(self._source)
+
+    def __exit__(self, *_raised: object) -> None:
+        for _ in self._rest:
+            pass
 
 
 class _CountingClient:
@@ -249,35 +244,30 @@ class _CountingClient:
 
 
 def make_sender(
-    backend: str,
-    *,
-    client: VLLMWeightSyncClient,
-    source: WeightSource,
-    rank: int = 0,
-    **options: Any,
+    backend: str, *, client: VLLMWeightSyncClient, source: WeightSource, sends: bool = True, **options: Any
 ) -> WeightSender:
-    """The learner's end of `rollout.engine.weight_transfer`.
+    """The learner's end of `rollout.engine.weight_transfer`; a rank that has nobody to send to only gathers.
 
-    `options` are the fields of the backend's own init info: `bucket_bytes` for `shared_memory`; `master_address`,
-    `master_port` and `world_size` for `nccl`; `packed` for `ipc`. The last two are vLLM's own, used as it documents
-    them and not tested here: they need GPUs.
+    `options` are fields of the backend's init info: `bucket_bytes` for `shared_memory`, `buffer_bytes` for `ipc`, and
+    for `nccl` what `meeting` says.
     """
+    rank = 0 if sends else 1  # all that vLLM asks of it
     if backend == BACKEND:
         return WeightSender(SharedMemoryTrainerInitInfo(rank=rank, **options), client, source)
     if backend == "nccl":
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-        return WeightSender(NCCLTrainerInitInfo(rank=rank, **options), client, source)
+        # A second buffer has a stream of its own, which would not wait for tensors that the first one's still gathers.
+        return WeightSender(NCCLTrainerInitInfo(rank=rank, packed_num_buffers=1, **options), client, source)
     if backend == "ipc":
-        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
-
-        return WeightSender(IPCTrainerInitInfo(rank=rank, **options), client, source)
+        return WeightSender(SameGpuInitInfo(rank=rank, **options), client, source)
     raise ValueError(f"rollout.engine.weight_transfer is {backend!r}: use one of shared_memory, nccl, ipc")
 
 
 def register() -> None:
-    """Make the backend known to the vLLM of this process; vLLM calls it in each of its own, sometimes twice."""
+    """Make ours known to the vLLM of this process; vLLM calls it in each of its own, sometimes twice."""
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryReceiver)
-    if BACKEND not in WeightTransferTrainerFactory._registry:
-        WeightTransferTrainerFactory.register_engine(BACKEND, SharedMemorySender)
+    for sender in (SharedMemorySender, SameGpuSender):
+        if sender.init_info_cls.backend not in WeightTransferTrainerFactory._registry:
+            WeightTransferTrainerFactory.register_engine(sender.init_info_cls.backend, sender)

@@ -3,7 +3,8 @@
     start_worker(name, model, config)   ─▶  RolloutWorker (actor)
     stream(name, worker, tasks, …)      ⇢   (Played, ObjectRef[Episode]) as each episode ends, while others still play
 
-The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `WorkersClient`.
+The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `WorkersClient`, which
+knows what differs between workers: their ranks in a group, and on which host they are.
 """
 
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
@@ -26,6 +28,8 @@ from rollout.play import Task, play_tasks
 from rollout.probe import ProbeExpectation
 from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
+from rollout.weight_files import contents_of, file_with
+from rollout.weight_transfer import Place, rank_offsets
 from verifier.rewards import VerifierConfig
 
 
@@ -125,6 +129,10 @@ class RolloutWorker:
         """Which process of its host this is."""
         return os.getpid()
 
+    async def place(self) -> Place:
+        """Where it is, and how many ranks its engine has."""
+        return own_place(self._config.engine.tensor_parallel_size)
+
     async def state(self) -> EngineState:
         """Whether the engine may play."""
         return self.engine.state
@@ -137,9 +145,13 @@ class RolloutWorker:
         """From here on STALE."""
         await self.engine.start_weight_update()
 
-    async def update_weights(self, update_info: dict[str, Any]) -> None:
-        """One bucket."""
-        await self.engine.update_weights(update_info)
+    async def update_weights(self, update_info: dict[str, Any], contents: np.ndarray | None = None) -> None:
+        """One bucket; the contents of its file come along where that is on another host."""
+        if contents is None:
+            await self.engine.update_weights(update_info)
+            return
+        with file_with(contents) as path:
+            await self.engine.update_weights({**update_info, "path": str(path)})
 
     async def finish_weight_update(self, version: int) -> None:
         """All buckets are in; still STALE until `verify`."""
@@ -166,20 +178,39 @@ class RolloutWorker:
 class WorkersClient:
     """The receiving side of a weight update, for vLLM's senders: every call goes to all workers at once."""
 
-    def __init__(self, workers: Sequence[Any]) -> None:
+    def __init__(self, workers: Sequence[Any], places: Sequence[Place] = ()) -> None:
+        """`places` are theirs, if known."""
         self._workers = workers
+        self._places = list(places)
+
+    def places(self) -> list[Place]:
+        """Where they are; raises WorkerDied if one is no more."""
+        if not self._places:
+            self._places = self._all("place")
+        return self._places
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """How weights will arrive."""
-        self._all("init_weight_transfer", init_info)
+        if "rank_offset" not in init_info:
+            self._all("init_weight_transfer", init_info)
+            return
+        # vLLM means one engine, whose ranks follow its own; they all wait here until the group is complete.
+        offsets = rank_offsets(self.places())
+        self._each("init_weight_transfer", [({**init_info, "rank_offset": offset},) for offset in offsets])
 
     def start_weight_update(self) -> None:
         """An update begins."""
         self._all("start_weight_update")
 
     def update_weights(self, update_info: Any) -> None:
-        """One bucket."""
-        self._all("update_weights", update_info)
+        """One bucket; what lies in a file of this host's memory goes to others through Ray, once to each."""
+        if "path" not in update_info:
+            self._all("update_weights", update_info)
+            return
+        here = own_place().host
+        is_far = [place.host != here for place in self.places()]
+        contents = ray.put(contents_of(update_info["path"])) if any(is_far) else None
+        self._each("update_weights", [(update_info, contents) if far else (update_info,) for far in is_far])
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """All buckets are sent."""
@@ -190,10 +221,21 @@ class WorkersClient:
         return max(self._all("verify", expected))
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._each(method, [arguments] * len(self._workers))
+
+    def _each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        calls = zip(self._workers, arguments, strict=True)
         try:
-            return ray.get([getattr(worker, method).remote(*arguments) for worker in self._workers])
+            return ray.get([getattr(worker, method).remote(*given) for worker, given in calls])
         except RayActorError as error:
             raise WorkerDied(f"a rollout worker died in {method}. Ray says: {error}") from error
+
+
+def own_place(num_ranks: int = 1) -> Place:
+    """Where the actor or driver is that calls it."""
+    context = ray.get_runtime_context()
+    gpus = context.get_accelerator_ids().get("GPU", [])
+    return Place(host=context.get_node_id(), gpus=tuple(gpus), num_ranks=num_ranks)
 
 
 def start_worker(name: str, model: Path, config: RolloutConfig, **resources: Any) -> Any:

@@ -157,7 +157,12 @@ def _checks(fields: dict[str, Field], equation: Equation | IllegalFormula | None
         return checks
     numbers = read_integers(fields["number"].text) if "number" in fields else None
     checks["numbers_read"] = numbers is not None and sorted(numbers) == sorted(reference.numbers)
+    # What was read is one thing, what the formula counts with another.
+    used = sorted(equation.numbers) if isinstance(equation, Equation) else None
+    checks["numbers_used"] = used == sorted(reference.numbers)
     if reference.training_numbers is not None:
+        if sorted(reference.training_numbers) != sorted(reference.numbers):
+            checks["training_numbers_used"] = used == sorted(reference.training_numbers)
         checks["right_under_training_rule"] = (
             isinstance(equation, Equation)
             and equation.value == reference.target

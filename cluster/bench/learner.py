@@ -43,7 +43,7 @@ def rows(num_episodes: int = NUM_EPISODES, variants: Sequence[tuple[int, int]] =
     with TemporaryDirectory() as name:
         model = Path(name)
         write_nano_model(model)
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             bare = ray.get(ray.remote(_bare).options(num_cpus=0).remote(str(model), episodes, cores))
             found.append(("bare PyTorch loop", bare, "tokens/s"))

@@ -59,7 +59,7 @@ def rows(sizes: Sizes = Sizes()) -> list[Row]:
     with TemporaryDirectory() as name:
         model = Path(name)
         num_parameters = write_nano_model(model)
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             ours, episodes_per_second, jobs = _ours(model, sizes)
             offline = _offline(model, jobs, sizes.num_rounds)

@@ -32,7 +32,7 @@ CONFIG = RolloutConfig(engine=EngineConfig(max_context_tokens=512))
 
 def rows(sizes: Mapping[str, tuple[int, int]] = SIZES, num_updates: int = NUM_UPDATES) -> list[Row]:
     """Update each size a few times."""
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         return [row for size in sizes for row in _rows_of(size, *sizes[size], num_updates)]
     finally:

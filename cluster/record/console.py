@@ -34,8 +34,9 @@ class Progress:
         self._stage = "start"
         self._iteration = 0
         self._shown: list[str] = []
-        self._paced_from: tuple[int, float] | None = None
-        self._seconds_each: float | None = None
+        self._done = 0.0
+        self._paced_from: tuple[float, float] | None = None
+        self._seconds_of_all: float | None = None
         self._started = self._ended = self._last_line = clock()
         self._live: Any = None
         if self._stream.isatty() if is_terminal is None else is_terminal:
@@ -47,15 +48,18 @@ class Progress:
         if self._clock() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._line()
 
-    def update(self, iteration: int, row: Mapping[str, Any]) -> None:
-        """Say that an iteration has ended, by its row of metrics; the first need not be number 1, in a resumed run."""
-        now = self._clock()
-        if self._paced_from is None or iteration <= self._iteration:
-            # The first took a start too, so it counts only as long as there is no other.
-            self._paced_from, self._seconds_each = (iteration, now), now - self._ended
+    def update(self, iteration: int, row: Mapping[str, Any], *, spent: float = 0.0) -> None:
+        """Say that an iteration has ended, by its row of metrics; the first need not be number 1, in a resumed run.
+
+        `spent` is which share of a budget is used up, where that may end the run before the last iteration.
+        """
+        now, done = self._clock(), max(iteration / self._total, spent)
+        if self._paced_from is None or done <= self._done:
+            # The first took a start too, and says nothing of the others.
+            self._paced_from, self._seconds_of_all = (done, now), None
         else:
-            self._seconds_each = (now - self._paced_from[1]) / (iteration - self._paced_from[0])
-        self._iteration, self._ended, self._shown = iteration, now, _shown(row)
+            self._seconds_of_all = (now - self._paced_from[1]) / (done - self._paced_from[0])
+        self._iteration, self._done, self._ended, self._shown = iteration, done, now, _shown(row)
         self._line()
 
     def say(self, message: str) -> None:
@@ -80,10 +84,10 @@ class Progress:
         return [self._title, self._stage, f"iteration {self._iteration}/{self._total}", *self._shown]
 
     def _seconds_left(self) -> float | None:
-        """By the mean of the iterations that have ended; None before the first has."""
-        if self._seconds_each is None:
+        """At the pace since the first iteration that ended; None before the second has."""
+        if self._seconds_of_all is None:
             return None
-        return max(self._seconds_each * (self._total - self._iteration) - (self._clock() - self._ended), 0.0)
+        return max(self._seconds_of_all * (1 - self._done) - (self._clock() - self._ended), 0.0)
 
     def _line(self) -> None:
         self._last_line = self._clock()
@@ -142,6 +146,6 @@ def _shown(row: Mapping[str, Any]) -> list[str]:
 
 def _tokens_per_second(row: Mapping[str, Any]) -> float | None:
     """Of the rollouts where there are any, else of the learner."""
-    if row.get("seconds/rollout") and "rollout/sampled_tokens" in row:
-        return row["rollout/sampled_tokens"] / row["seconds/rollout"]
+    if row.get("seconds/playing") and "rollout/sampled_tokens" in row:
+        return row["rollout/sampled_tokens"] / row["seconds/playing"]
     return row.get("seconds/learner_tokens_per_second")

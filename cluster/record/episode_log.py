@@ -2,6 +2,7 @@
 
 choose_episodes(played, …)             which are worth reading: {"best": [4], "worst": [7, 2], …}
 write_transcripts(run, …)              episodes/<name>.md, with its pictures in images/
+transcribe(run, …)                     both; transcribe_references where the episodes are elsewhere
 append_episodes(path, episodes, …)     one JSON line for each episode
 read_episodes(path)  →  [EpisodeRecord, …]
 """
@@ -103,9 +104,10 @@ class TokenEnds(Protocol):
 
 
 def choose_episodes(
-    played: Sequence[Summary], *, best: int = 2, worst: int = 2, random: int = 2, failed: int = 1, seed: int = 0
+    played: Sequence[Summary], *, best: int = 2, worst: int = 2, random: int = 2, seed: int = 0
 ) -> dict[str, list[int]]:
-    """The positions of the episodes to read, none twice; `random` ones are drawn by the seed from what is left."""
+    """The positions of the episodes to read, none twice: `random` ones are drawn by the seed from what the best and
+    the worst leave, and of the failed ones it is all."""
     positions = range(len(played))
     broken = [index for index in positions if played[index].end is EpisodeEnd.FAILED]
     by_reward = sorted(set(positions) - set(broken), key=lambda index: (-played[index].reward, index))
@@ -114,7 +116,7 @@ def choose_episodes(
     chosen["worst"] = left[len(left) - worst :][::-1] if worst < len(left) else left[::-1]
     left = left[: len(left) - len(chosen["worst"])]
     chosen["random"] = Random(seed).sample(left, min(random, len(left)))
-    chosen["failed"] = broken[:failed]
+    chosen["failed"] = broken
     return chosen
 
 
@@ -128,6 +130,21 @@ def write_transcripts(run: RunDirectory, name: str, chosen: Mapping[str, Sequenc
     path = run.episodes / f"{name}.md"
     replace(path, "\n".join([*lines, ""]).encode(errors="replace"))
     return path
+
+
+def transcribe(run: RunDirectory, name: str, episodes: Sequence[Episode], *, title: str, seed: int = 0) -> Path:
+    """Write those of the episodes that are worth reading."""
+    positions = choose_episodes(episodes, seed=seed)
+    chosen = {reason: [episodes[index] for index in indices] for reason, indices in positions.items()}
+    return write_transcripts(run, name, chosen, title=title)
+
+
+def transcribe_references(folder: str, name: str, chosen: Mapping[str, Sequence[Any]], title: str) -> None:
+    """A Ray task for whoever has no more of the episodes than their references; nobody else fetches them."""
+    import ray
+
+    fetched = {reason: ray.get(list(references)) for reason, references in chosen.items()}
+    write_transcripts(RunDirectory(Path(folder)), name, fetched, title=title)
 
 
 def keep_pictures(run: RunDirectory, episode: Episode) -> None:

@@ -93,10 +93,6 @@ class RunDirectory:
         """The rows in the order of writing; a torn last one is left out, and other damage raises DamagedRecord."""
         return read_rows(self._file(table))
 
-    def has_row(self, table: Table, key: str, value: Any) -> bool:
-        """Whether one of the rows says so."""
-        return any(row.get(key) == value for row in self.rows(table))
-
     def truncate_after(self, table: Table, key: str, value: float) -> int:
         """Forget the rows whose `key` is greater, before their iterations are made again; how many these were."""
         return drop_rows(self._file(table), lambda row: row.get(key) is None or row[key] <= value)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cluster.record.files import replace
-from cluster.report.figures import draw_all, save
+from cluster.report.drawing import save
+from cluster.report.figures import draw_all
 from cluster.report.findings import Findings
 from cluster.report.numbers import write_numbers
 from cluster.report.page import make_page

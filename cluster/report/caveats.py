@@ -185,18 +185,21 @@ def _decoding(findings: Findings) -> Caveat:
 
 
 def _entropy(study: Study) -> Caveat | None:
+    suites = [study.trained_suite, *study.shifted_suites[:1]]
     rows = []
-    for arm in study.arms:
+    for name in (study.beginning, *study.arms):
         for seed in study.seeds:
-            cell = study.cells.get((arm, seed))
-            names = sorted({key for row in cell.metrics for key in row if "entropy" in key}) if cell else []
-            told = [value for row in cell.metrics if (value := number(row.get(names[0])))] if cell and names else []
-            if told:
-                rows.append([arm, str(seed), f"{told[0]:.3f}", f"{told[-1]:.3f}"])
+            points = [study.last(name, seed, suite) for suite in suites]
+            told = [number(point.row.get("entropy")) if point else None for point in points]
+            if any(value is not None for value in told):
+                rows.append([name, str(seed), *("–" if value is None else f"{value:.3f}" for value in told)])
     if not rows:
         return None
-    text = "How undecided each policy was about its next token, in nats, at the first and the last update."
-    return Caveat("Entropy", text, Table(("arm", "seed", "first", "last"), rows))
+    text = (
+        "How undecided each policy was about its next token, in nats, on what it drew at temperature "
+        f"{study.temperatures[0]:g}: a policy of low entropy is a sharp one, whatever it knows."
+    )
+    return Caveat("Entropy", text, Table(("policy", "seed", *(study.suites[suite] for suite in suites)), rows))
 
 
 def budget_notes(study: Study) -> list[str]:

@@ -20,6 +20,8 @@ from envs.catalog import make_environment
 from envs.protocol import EnvError
 from rollout.episode import EpisodeEnd
 
+AT_FIRST_ATTEMPT = "checks_at_first_attempt/"
+COUNTED = f"{AT_FIRST_ATTEMPT}numbers_used"
 Kind = Literal["higher", "lower", "unsure", "same"]
 
 
@@ -45,7 +47,13 @@ class Findings:
     def reading(self) -> str | None:
         """The measure of questions read right; None where nothing is recorded."""
         check = self.study.reading_check
-        return f"checks_at_first_attempt/{check}" if check else None
+        return f"{AT_FIRST_ATTEMPT}{check}" if check else None
+
+    @property
+    def kept(self) -> list[str]:
+        """Whether the rule is followed, whatever comes of it: as formulas count, and as questions are read."""
+        recorded = {key for cell in self.study.cells.values() for row in cell.rows for key in row}
+        return [measure for measure in (COUNTED, self.reading) if measure in recorded]
 
     def rate(self, arm: str, suite: str, measure: str, temperature: float | None = None) -> Rate | None:
         """An arm's final rate, over its seeds."""
@@ -57,7 +65,7 @@ class Findings:
         study = self.study
         found = []
         for suite in (*study.shifted_suites, study.trained_suite):
-            for measure in ("success", *([self.reading] if self.reading and suite != study.trained_suite else [])):
+            for measure in ("success", *(self.kept if suite != study.trained_suite else ())):
                 for one, other in self._opponents():
                     found.append(self._sentence(one, other, suite, measure, study.temperatures[0]))
         for temperature in study.temperatures[1:]:
@@ -67,11 +75,11 @@ class Findings:
         return [finding for finding in found if finding is not None]
 
     def three_numbers(self) -> list[str]:
-        """What a reader in a hurry should know: success under each rule, and questions read right."""
+        """What a reader in a hurry should know: success under each rule, and whether the shifted one is followed."""
         study, suites = self.study, [self.study.trained_suite, *self.study.shifted_suites[:1]]
         wanted = [(suite, "success") for suite in suites]
-        if self.reading and study.shifted_suites:
-            wanted.append((study.shifted_suites[0], self.reading))
+        if study.shifted_suites:
+            wanted += [(study.shifted_suites[0], measure) for measure in self.kept[:1]]
         lines = []
         for suite, measure in wanted:
             rates = [(arm, self.rate(arm, suite, measure)) for arm in (study.beginning, *study.arms)]
@@ -102,8 +110,9 @@ class Findings:
     def _judge(self, measure: str) -> Judge | None:
         if measure == "success":
             return _solved
-        check = self.study.reading_check
-        return (lambda episode: _read_right(episode, str(check))) if measure == self.reading else None
+        if not measure.startswith(AT_FIRST_ATTEMPT):
+            return None
+        return lambda episode: _passes(episode, measure.removeprefix(AT_FIRST_ATTEMPT))
 
     def _cluster_of(self, suite: str) -> ClusterOf:
         if suite not in self._clusters:
@@ -145,8 +154,10 @@ def points(value: float) -> str:
 
 def measure_words(measure: str) -> str:
     """A measure's name in words."""
-    if measure.startswith("checks_at_first_attempt/"):
-        return f"{measure.partition('/')[2].replace('_', ' ')} at the first attempt"
+    if measure == COUNTED:
+        return "formulas that count as the rule says, at the first attempt"
+    if measure.startswith(AT_FIRST_ATTEMPT):
+        return f"{measure.removeprefix(AT_FIRST_ATTEMPT).replace('_', ' ')} at the first attempt"
     return measure.replace("_", " ").replace("/", " ")
 
 
@@ -159,7 +170,7 @@ def _solved(episode: EpisodeRecord) -> bool | None:
     return None if episode.end == EpisodeEnd.FAILED else episode.end == EpisodeEnd.SOLVED
 
 
-def _read_right(episode: EpisodeRecord, check: str) -> bool | None:
+def _passes(episode: EpisodeRecord, check: str) -> bool | None:
     return episode.turns[0].checks.get(check) if episode.turns and episode.end != EpisodeEnd.FAILED else None
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cluster.errors import RunError
-from cluster.report.figures import MARKERS, PALETTE, add_legend, axis_label, panels, styled
+from cluster.report.drawing import MARKERS, PALETTE, add_legend, axis_label, panels, styled
 from cluster.report.records import Cell, Rate, Row, number, rate_of, read_cells
 from cluster.report.smoothing import savitzky_golay
 

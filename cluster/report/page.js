@@ -27,6 +27,19 @@
     form.append(box);
     return select;
   }
+  // A labelled text to type; Enter must not send the form, which would load the page again.
+  function addText(form, label, hint, changed) {
+    const box = element("label", label);
+    const input = element("input");
+    input.type = "search";
+    input.name = label;
+    input.placeholder = hint;
+    input.addEventListener("input", changed);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    box.append(input);
+    form.append(box);
+    return input;
+  }
   const same = (values) => values.map((value) => [String(value), String(value)]);
   const orAll = (values) => [["", "all"], ...same(values)];
 
@@ -81,12 +94,14 @@
       byId("next").disabled = byId("previous").disabled = true;
       return;
     }
+    startLegend();
     const form = byId("episode-filters");
     const arms = distinct(data.episodes.map((episode) => episode.arm));
     const trained = arms.filter((arm) => arm !== data.beginning);
     const suites = distinct(data.tasks.map((task) => task[0]));
     const changed = () => { place = 0; show(); };
     const suite = addChoice(form, "suite", suites.map((name) => [name, data.suites[name] || name]), changed, data.first_suite);
+    const hand = addText(form, "hand", "seed or cards", changed);
     const seed = addChoice(form, "seed", same(distinct(data.episodes.map((episode) => episode.seed))), changed);
     const left = addChoice(form, "left", same(arms), changed, trained[0]);
     const right = addChoice(form, "right", [["", "nothing"], ...same(arms)], changed, trained[1] || arms.find((arm) => arm !== trained[0]) || "");
@@ -95,13 +110,18 @@
     let place = 0;
     const found = new Map(data.episodes.map((episode) => [`${episode.task}/${episode.arm}/${episode.seed}`, episode]));
     const episodeOf = (task, arm) => (arm ? found.get(`${task}/${arm}/${seed.value}`) : undefined);
+    const described = data.tasks.map(([, name], index) => {
+      const asked = data.episodes.find((episode) => episode.task === index && episode.turns.length);
+      return `${name}\n${asked ? data.texts[asked.turns[0].q] : ""}`.toLowerCase();
+    });
     function wantedTasks() {
       const passes = outcomes[ofOutcome.value][1];
+      const typed = hand.value.trim().toLowerCase();
       return data.tasks.map((task, index) => index).filter((index) => {
-        if (data.tasks[index][0] !== suite.value) return false;
+        if (data.tasks[index][0] !== suite.value || !described[index].includes(typed)) return false;
         const both = [episodeOf(index, left.value), episodeOf(index, right.value)];
-        const asked = whose.value === "left" ? [both[0]] : whose.value === "right" ? [both[1]] : both;
-        return asked.some((episode) => episode && passes(episode));
+        const meant = whose.value === "left" ? [both[0]] : whose.value === "right" ? [both[1]] : both;
+        return meant.some((episode) => episode && passes(episode));
       });
     }
     function show() {
@@ -155,6 +175,22 @@
     return box;
   }
 
+  // ---- tokens: the levels, and the log-probability that each lies over
+  const levels = [["sure", -0.1], ["likely", -1], ["unlikely", -3], ["rare", -Infinity]];
+  const levelOf = (value) => (value === null ? "unknown" : levels.find(([, least]) => value > least)[0]);
+
+  function startLegend() {
+    const inWords = (value) => `${String(value).replace("-", "−")} (${Math.round(100 * Math.exp(value))} %)`;
+    const meanings = levels.map(([name, least], index) =>
+      [name, name, least === -Infinity ? `up to ${inWords(levels[index - 1][1])}` : `over ${inWords(least)}`]);
+    const items = [...meanings, ["unknown", "not recorded", ""]];
+    byId("legend").append("Tokens by log-probability: ", ...items.map(([level, name, meaning]) => {
+      const item = element("span", undefined, "item");
+      item.append(element("span", name, `token ${level}`), ` ${meaning}`);
+      return item;
+    }));
+  }
+
   function answer(turn) {
     const box = element("pre", undefined, "answer");
     if (!turn.e) {
@@ -165,8 +201,7 @@
     let start = 0;
     turn.e.forEach((end, index) => {
       const value = turn.l[index];
-      const level = value === null || value > -0.1 ? 0 : value > -1 ? 1 : value > -3 ? 2 : 3;
-      const token = element("span", characters.slice(start, end).join(""), `token p${level}`);
+      const token = element("span", characters.slice(start, end).join(""), `token ${levelOf(value)}`);
       token.title = value === null ? "not recorded" : `log-probability ${value}`;
       box.append(token);
       start = end;

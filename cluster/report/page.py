@@ -6,6 +6,7 @@ Whatever a model or a configuration says is escaped as text, or embedded as JSON
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from cluster.report.caveats import Caveat, Table, budget_notes, caveats
 from cluster.report.differences import over_seeds
-from cluster.report.figures import as_inline_svg
+from cluster.report.drawing import as_inline_svg
 from cluster.report.findings import Findings, count_of_tests, measure_words
 from cluster.report.numbers import packed
 from cluster.report.records import COMPUTE, Point, Rate, Study, measures_of
@@ -32,7 +33,8 @@ _HEADINGS = {
 }
 _MAIN = (
     *("success", "first_try_success", "parse_rate", "rule_fixation", "regurgitated", "regurgitated_formula"),
-    *("per_step_accuracy", "mean_reward", "num_clusters"),
+    *("checks/numbers_read", "checks_at_first_attempt/training_numbers_used"),
+    *("per_step_accuracy", "mean_reward", "entropy", "num_clusters"),
 )
 """Measures that the page shows at once; the others can be unfolded."""
 
@@ -89,10 +91,9 @@ def _cell(text: str) -> str:
 
 
 def _text(words: str) -> str:
-    """A sentence whose numbers stay on one line with their signs."""
-    return (
-        escape(words).replace(" %", "&nbsp;%").replace("p = ", "p&nbsp;=&nbsp;").replace("p &lt; ", "p&nbsp;&lt;&nbsp;")
-    )
+    """A sentence whose numbers stay on one line with their signs, and whose options look like options."""
+    escaped = re.sub(r"\b([pn]) (=|&lt;) ", r"\1&nbsp;\2&nbsp;", escape(words).replace(" %", "&nbsp;%"))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
 
 
 def _summary(findings: Findings) -> str:
@@ -102,7 +103,7 @@ def _summary(findings: Findings) -> str:
 
 
 def _figure(name: str, figure: Figure, caption: str) -> str:
-    return f"<figure>{as_inline_svg(figure, name)}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{as_inline_svg(figure, name)}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def _findings(findings: Findings) -> str:
@@ -128,8 +129,8 @@ def _final_tables(findings: Findings) -> str:
             rows = {
                 name: [measure_words(name), *(_seeds_cell(points[arm], name) for arm in names)] for name in measures
             }
-            main = [row for name, row in rows.items() if name in (*_MAIN, findings.reading)]
-            rest = [row for name, row in rows.items() if name not in (*_MAIN, findings.reading)]
+            main = [row for name, row in rows.items() if name in (*_MAIN, *findings.kept)]
+            rest = [row for name, row in rows.items() if name not in (*_MAIN, *findings.kept)]
             parts.append(as_table(Table(("", *names), main), title))
             parts.append(f"<details><summary>the rest of it</summary>{as_table(Table(('', *names), rest))}</details>")
     count = len({seed for _, seed in study.cells})
@@ -139,7 +140,7 @@ def _final_tables(findings: Findings) -> str:
         if count > 1
         else "The interval respects that equal problems are one."
     )
-    return f'<h3>Before training and at the end</h3><p class="note">{escape(note)}</p>{"".join(parts)}'
+    return f'<h3>Before training and at the end</h3><p class="note">{_text(note)}</p>{"".join(parts)}'
 
 
 def _seeds_cell(points: Sequence[Point | None], measure: str) -> str:
@@ -171,8 +172,8 @@ def _way_table(findings: Findings) -> str:
     """The evaluations along the way, at the main temperature."""
     study = findings.study
     columns = [(suite, "success") for suite in (study.trained_suite, *study.shifted_suites)]
-    if findings.reading and study.shifted_suites:
-        columns.insert(2, (study.shifted_suites[0], findings.reading))
+    if study.shifted_suites:
+        columns[2:2] = [(study.shifted_suites[0], measure) for measure in findings.kept[:1]]
     rows = []
     for arm in study.arms:
         for seed in study.seeds:

@@ -111,6 +111,10 @@ class Study:
     cells: Mapping[tuple[str, int], Cell]
     versions: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """The cells that an arm starts from, where they are others than `init`."""
+    sweep: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """For each arm that a sweep has made: the `arm` it is a variant of, and the `values` of the keys."""
 
     @property
     def trained_suite(self) -> str:
@@ -155,7 +159,7 @@ class Study:
         if cell is None:
             return []
         points = [Point(cell, row) for row in _picked(cell, suite, self._at(temperature))]
-        start = self._init_point(seed, suite, temperature)
+        start = self._init_point(self.starts.get(arm, self.init), seed, suite, temperature)
         if points and start is not None and points[0].row["iteration"] != 0:
             points.insert(0, Point(start.cell, {**start.row, **self._initial_compute(cell, start)}))
         return points
@@ -163,7 +167,7 @@ class Study:
     def first(self, seed: int, suite: str, temperature: float | None = None) -> Point | None:
         """The policy before training."""
         if self.init is not None:
-            return self._init_point(seed, suite, temperature)
+            return self._init_point(self.init, seed, suite, temperature)
         return next(iter(self.series(self.arms[0], seed, suite, temperature)), None)
 
     def last(self, arm: str, seed: int, suite: str, temperature: float | None = None) -> Point | None:
@@ -177,8 +181,8 @@ class Study:
     def _at(self, temperature: float | None) -> float:
         return self.temperatures[0] if temperature is None else temperature
 
-    def _init_point(self, seed: int, suite: str, temperature: float | None) -> Point | None:
-        cell = self.cells.get((self.init, seed)) if self.init else None
+    def _init_point(self, name: str | None, seed: int, suite: str, temperature: float | None) -> Point | None:
+        cell = self.cells.get((name, seed)) if name else None
         rows = _picked(cell, suite, self._at(temperature)) if cell else []
         return Point(cell, rows[-1]) if cell and rows else None
 
@@ -226,7 +230,7 @@ def read_study(folder: Path) -> Study:
     if not any(cell.rows for (arm, _), cell in study.cells.items() if arm in study.arms):
         raise RunError(
             f"{folder}: no arm has an evaluation yet, so there is nothing to report; run it on, or measure a run with "
-            "`ruleshift evaluate --run RUN`"
+            "`ruleshift evaluate RUN`"
         )
     return study
 
@@ -248,7 +252,8 @@ def _read_compared(folder: Path, file: Path) -> Study:
             "which writes it anew and keeps finished cells"
         ) from None
     cells = {}
-    for arm in [*([init] if init else []), *arms]:
+    starts = {str(arm): str(start) for arm, start in (told.get("starts") or {}).items() if start}
+    for arm in dict.fromkeys([init or "", *starts.values(), *arms]):
         for seed in seeds:
             inner = folder / "cells" / f"{arm}_seed{seed}"
             if rows := _rows(inner):
@@ -267,6 +272,8 @@ def _read_compared(folder: Path, file: Path) -> Study:
         cells=cells,
         versions=told.get("versions") or {},
         config_text=str(told.get("config") or ""),
+        starts=starts,
+        sweep=told.get("sweep") or {},
     )
 
 

@@ -29,7 +29,7 @@ ROLLOUT = RolloutConfig(
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Any]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     worker = start_worker("rollout-memory", make_picture_model(tmp_path / "model"), ROLLOUT)
     ray.get(worker.start.remote())
     yield worker

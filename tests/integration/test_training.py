@@ -1,81 +1,15 @@
 """Whole runs on real Ray, vLLM and DeepSpeed: they learn, survive deaths, and go on exactly where they were stopped."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 420
+from tests.support.runs import TIMEOUT_SECONDS, Run, rows
+
 SMALL = ("cluster.episodes_per_iteration=24", "evaluation.episodes=40", "cluster.checkpoint_every=2")
-
-
-class Run:
-    """A `ruleshift` command in a process of its own, and the folder of its run."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        self._processes: set[psutil.Process] = set()
-        self._log = folder / f"log_{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "cluster.cli", "rl", *words, f"cluster.folder={folder}"]
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)
-
-    def said(self) -> str:
-        return self._log.read_text()
-
-    def until(self, words: str) -> None:
-        """Wait until it says so."""
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while words not in self.said():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            self._note_processes()
-            time.sleep(0.05)
-
-    def _note_processes(self) -> None:
-        try:
-            self._processes |= set(psutil.Process(self.process.pid).children(recursive=True))
-        except psutil.NoSuchProcess:
-            return
-
-    def actor(self, kind: str) -> psutil.Process:
-        """One of its actors' processes."""
-        [found] = [
-            each
-            for each in psutil.Process(self.process.pid).children(recursive=True)
-            if " ".join(each.cmdline()).startswith(f"ray::{kind}")
-        ]
-        return found
-
-    def ended(self) -> str:
-        """Wait for its end; everything it said."""
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.said()
-            self._note_processes()
-            time.sleep(0.5)
-        _, alive = psutil.wait_procs(self._processes, timeout=20)
-        assert not alive, f"outlived the run: {alive}"
-        return self.said()
-
-    def result(self) -> Path:
-        """The folder of a run that ended well."""
-        said = self.ended()
-        assert self.process.returncode == 0, said
-        return Path(said.strip().splitlines()[-1])
-
-
-def rows(run: Path, table: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / f"{table}.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
@@ -92,10 +26,11 @@ def test_smoke_learns(tmp_path: Path) -> None:
 def test_a_run_survives_the_death_of_a_worker_and_of_a_rank(tmp_path: Path) -> None:
     run = Run(tmp_path, "configs/smoke.yaml", "cluster.dashboard=false", *SMALL, "cluster.iterations=6")
     run.until("iteration 1/6")
-    run.actor("RolloutWorker").send_signal(signal.SIGKILL)
+    run.kill("RolloutWorker")
     run.until("iteration 3/6")
-    run.actor("LearnerWorker").send_signal(signal.SIGKILL)
+    run.kill("LearnerWorker")
     finished = run.result()
+    assert "Another takes the place of smoke-rollout-0." in run.said()
     assert "start anew from the newest checkpoint" in run.said()
     found = rows(finished, "metrics")
     assert [row["iteration"] for row in found] == list(range(1, 7))

@@ -39,7 +39,7 @@ class _Rank:
 def start_ranks(num_ranks: int) -> list[Any]:
     """The group of that size; a new one may still be starting, its first call waits for it."""
     if not ray.is_initialized():
-        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
     key = ray.get_runtime_context().get_node_id(), num_ranks
     if key not in _groups:
         with socket.socket() as free:

@@ -181,3 +181,23 @@ def test_feedback_is_short_and_gives_no_solution_away() -> None:
         if not verdict.correct:
             assert not any(solution in verdict.feedback for solution in found)
             assert 1 <= verdict.feedback.count(". ") + 1 <= 2
+
+
+@pytest.mark.parametrize(
+    ("formula", "used", "used_in_training"),
+    [
+        ("(7+4-11)*2", True, False),
+        ("(7+4-10)*2", False, True),  # by the training rule, and another value
+        ("7*4-2*2", False, False),
+        ("7+", False, False),
+    ],
+)
+def test_what_a_formula_counts_is_noticed_whatever_it_makes(formula: str, used: bool, used_in_training: bool) -> None:
+    shifted = Hand(labels=("7", "4", "J", "2"), numbers=(7, 4, 11, 2), target=24, training_numbers=(7, 4, 10, 2))
+    checks = judge(answer(formula), shifted).checks
+    assert (checks["numbers_used"], checks["training_numbers_used"]) == (used, used_in_training)
+
+
+def test_a_hand_that_both_rules_count_alike_does_not_tell_them_apart() -> None:
+    alike = Hand(labels=("7", "4", "5", "2"), numbers=(7, 4, 5, 2), target=24, training_numbers=(7, 4, 5, 2))
+    assert "training_numbers_used" not in judge(answer("7+4+5+2"), alike).checks

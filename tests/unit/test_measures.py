@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -164,6 +165,32 @@ def test_accuracy_by_kind_of_action_counts_retries_as_the_whole_does() -> None:
     assert (row["per_step_accuracy/turn_direction"], row["per_step_accuracy/turn_direction_n"]) == (0.0, 8)
     assert "per_step_accuracy/forward" not in row
     assert row["per_step_accuracy_n"] == 8
+
+
+@pytest.mark.parametrize("preset", ["corrected", "paper"])
+def test_teacher_forcing_counts_every_step_of_one_who_is_always_wrong_by_kind_of_action(preset: str) -> None:
+    forced, free = routes(teacher_forced=True, preset=preset), routes(preset=preset)
+    steps = [turn for one in played(free, range(6), lambda question: question.expert_answer) for turn in one.turns]
+    expected = Counter(json.loads(said.answer)["action"].partition("(")[0] for said in steps)
+    assert expected.keys() == {"forward", "turn_direction", "stop"}
+    row = evaluate_episodes(played(forced, range(6), lambda question: '{"action": "dance()"}'), env=forced)
+    by_action = {action: row[f"per_step_accuracy/{action}_n"] for action in expected}
+    assert by_action == expected
+    assert all(row[f"per_step_accuracy/{action}"] == 0 for action in expected)
+    assert (row["per_step_accuracy"], row["per_step_accuracy_n"]) == (0.0, len(steps))
+    assert row["success"] == 0
+    stopped = evaluate_episodes(played(free, range(6), lambda question: '{"action": "dance()"}'), env=free)
+    assert stopped["per_step_accuracy_n"] < len(steps)
+    assert "per_step_accuracy/stop" not in stopped
+
+
+def test_one_who_is_always_right_scores_the_same_forced_or_free() -> None:
+    forced, free = (
+        evaluate_episodes(played(asked, range(6), lambda question: question.expert_answer), env=asked)
+        for asked in (routes(teacher_forced=True), routes())
+    )
+    assert forced == free
+    assert forced["success"] == forced["per_step_accuracy/turn_direction"] == 1
 
 
 def test_a_training_target_said_again_is_regurgitated_and_so_is_its_formula() -> None:

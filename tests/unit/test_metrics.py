@@ -29,7 +29,10 @@ from tests.support.episodes import episode, right, wrong
 REPOSITORY = Path(__file__).parents[2]
 DASHBOARD = json.loads(Path(metrics.__file__).with_name("grafana_dashboard.json").read_text(encoding="utf-8"))
 NOWHERE = TrackingConfig(ray_metrics=False)
-LOOPS = ("cluster/train_rl.py", "cluster/train_sft.py", "cluster/training.py")
+LOOPS = (
+    *("cluster/rows.py", "cluster/played.py", "cluster/train_rl.py", "cluster/train_sft.py"),
+    *("cluster/imitated.py", "cluster/training.py"),
+)
 LEARNER = ("learner/learner.py", "learner/statistics.py")
 
 
@@ -239,7 +242,7 @@ def progress(stream: io.StringIO, clock: Clock, **options: Any) -> Progress:
 
 
 def row(success: float) -> dict[str, Any]:
-    return {"rollout/success": success, "rollout/reward": 1.5, "rollout/sampled_tokens": 44_700, "seconds/rollout": 3.0}
+    return {"rollout/success": success, "rollout/reward": 1.5, "rollout/sampled_tokens": 44_700, "seconds/playing": 3.0}
 
 
 def test_a_jobs_log_has_a_plain_line_for_each_iteration(tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_a_jobs_log_has_a_plain_line_for_each_iteration(tmp_path: Path) -> None:
             shown.update(iteration, row(iteration / 10))
         shown.say("a worker died and was replaced")
     assert stream.getvalue().splitlines() == [
-        "rl | learn | iteration 1/10 | success 10.0 % | reward 1.50 | 14.9k tokens/s | 4 min left",
+        "rl | learn | iteration 1/10 | success 10.0 % | reward 1.50 | 14.9k tokens/s",
         "rl | learn | iteration 2/10 | success 20.0 % | reward 1.50 | 14.9k tokens/s | 48 s left",
         "rl | learn | iteration 3/10 | success 30.0 % | reward 1.50 | 14.9k tokens/s | 42 s left",
         "rl | a worker died and was replaced",
@@ -266,7 +269,7 @@ def test_a_jobs_log_has_a_plain_line_for_each_iteration(tmp_path: Path) -> None:
 def test_imitation_shows_its_loss() -> None:
     shown = progress(io.StringIO(), Clock())
     shown.update(10, {"learner/sft_loss": 0.1234, "seconds/learner_tokens_per_second": 512.0})
-    assert shown.text() == "rl | start | iteration 10/10 | loss 0.123 | 512 tokens/s | 0 s left"
+    assert shown.text() == "rl | start | iteration 10/10 | loss 0.123 | 512 tokens/s"
 
 
 def test_a_long_phase_says_that_it_is_alive() -> None:
@@ -288,6 +291,15 @@ def test_time_left_is_told_by_what_this_process_has_done(first: int, left: str) 
         clock.now += 5.0
         shown.update(iteration, {})
     assert shown.text().endswith(left)
+
+
+def test_a_budget_ends_a_run_before_its_last_iteration_and_the_time_left_knows() -> None:
+    clock = Clock()
+    shown = progress(io.StringIO(), clock)
+    for iteration in (1, 2):
+        clock.now += 5.0
+        shown.update(iteration, {}, spent=iteration / 4)
+    assert shown.text().endswith("iteration 2/10 | 10 s left")
 
 
 def test_a_terminal_has_one_live_line() -> None:

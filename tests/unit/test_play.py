@@ -3,18 +3,21 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.config import load_config
 from envs.catalog import make_environment
 from envs.protocol import Env, OpenEpisode, Question
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import Completion, EngineError, Prompt, Sampling
-from rollout.episode import Episode, EpisodeEnd
+from rollout.episode import Episode, EpisodeEnd, Turn
 from rollout.play import Task, play_tasks
 from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert, fixed
 from tests.support.chat import chat_tokens
@@ -74,6 +77,79 @@ def test_a_route_opens_a_new_context_at_every_step() -> None:
     assert len(episode.turns) > 3
     assert all(turn.starts_new_context for turn in episode.turns)
     assert [turn.step for turn in episode.turns] == list(range(1, len(episode.turns) + 1))
+
+
+@cache
+def route(preset: str, *, forced: bool) -> Env:
+    overrides = (f"env.preset={preset}", f"env.teacher_forced={forced}", "env.wording=diverse", "env.actions=relative")
+    return environment("route_navigation", *overrides)
+
+
+def asked(turns: Iterable[Turn]) -> list[tuple[int, int, str, bool, list[int]]]:
+    """What the policy met, to the last token: with a new context each time, these tokens are the whole prompt."""
+    return [
+        (turn.step, turn.attempt, turn.question_text, turn.starts_new_context, turn.shown_token_ids.tolist())
+        for turn in turns
+    ]
+
+
+@pytest.mark.parametrize("preset", ["corrected", "paper"])
+@pytest.mark.parametrize("script", [Suboptimal(1000), fixed("no idea"), fixed("")], ids=["mistaken", "unread", "mute"])
+def test_a_teacher_forced_policy_that_is_always_wrong_is_asked_what_the_expert_is(preset: str, script: Script) -> None:
+    free = {episode.seed: episode for episode in play(route(preset, forced=False), expert, tasks(6))}
+    for episode in play(route(preset, forced=True), script, tasks(6)):
+        assert asked(episode.turns) == asked(free[episode.seed].turns)
+        assert all(turn.starts_new_context and turn.attempt == 1 for turn in episode.turns)
+        assert not any(turn.verdict.correct for turn in episode.turns)
+        # Not even the last answer of preset `paper` goes unread.
+        assert not any(turn.verdict.outcome == "attempts_exceeded" for turn in episode.turns)
+        assert episode.end is EpisodeEnd.OUT_OF_ATTEMPTS
+
+
+@pytest.mark.parametrize(("preset", "num_answers"), [("corrected", 2), ("paper", 3)])
+def test_a_policy_that_is_always_wrong_gets_no_further_than_the_first_place_when_it_runs_free(
+    preset: str, num_answers: int
+) -> None:
+    for episode in play(route(preset, forced=False), Suboptimal(1000), tasks(6)):
+        assert [(turn.step, turn.attempt) for turn in episode.turns] == [(1, n + 1) for n in range(num_answers)]
+
+
+@pytest.mark.parametrize("preset", ["corrected", "paper"])
+def test_a_policy_that_is_always_right_plays_the_same_episode_forced_or_free(preset: str) -> None:
+    forced = {episode.seed: episode for episode in play(route(preset, forced=True), expert, tasks(6))}
+    for free in play(route(preset, forced=False), expert, tasks(6)):
+        same = forced[free.seed]
+        assert asked(same.turns) == asked(free.turns)
+        assert [turn.verdict for turn in same.turns] == [turn.verdict for turn in free.turns]
+        assert same.end is free.end is EpisodeEnd.SOLVED
+
+
+def by_pattern(pattern: Sequence[bool]) -> Script:
+    """Right at the steps where the pattern says so, which begins anew when it is used up."""
+    mistaken = Suboptimal(1000)
+
+    def answer(question: Question, episode: OpenEpisode) -> str:
+        is_right = pattern[(question.step - 1) % len(pattern)]
+        return expert(question, episode) if is_right else mistaken(question, episode)
+
+    return answer
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pattern=st.lists(st.booleans(), min_size=1, max_size=25),
+    seed=st.integers(0, 30),
+    preset=st.sampled_from(["corrected", "paper"]),
+)
+def test_whatever_a_teacher_forced_policy_answers_its_questions_are_the_expert_s_and_its_verdicts_its_own(
+    pattern: list[bool], seed: int, preset: str
+) -> None:
+    (episode,) = play(route(preset, forced=True), by_pattern(pattern), [Task(seed=seed)])
+    (shown,) = play(route(preset, forced=False), expert, [Task(seed=seed)])
+    assert asked(episode.turns) == asked(shown.turns)
+    verdicts = [turn.verdict.correct for turn in episode.turns]
+    assert verdicts == list(itertools.islice(itertools.cycle(pattern), len(verdicts)))
+    assert episode.end is (EpisodeEnd.SOLVED if all(verdicts) else EpisodeEnd.OUT_OF_ATTEMPTS)
 
 
 def test_attempts_run_out() -> None:

@@ -16,7 +16,8 @@ from cluster.record.files import read_rows
 from cluster.report.build import build_report
 from cluster.report.caveats import budget_notes, caveats, matched_success
 from cluster.report.differences import over_seeds, student_p, student_reach
-from cluster.report.figures import WIDTH, draw_all
+from cluster.report.drawing import WIDTH
+from cluster.report.figures import draw_all
 from cluster.report.findings import Findings
 from cluster.report.page import as_script
 from cluster.report.records import Rate, measures_of, read_study
@@ -221,7 +222,7 @@ def test_arms_that_were_asked_other_questions_are_not_comparable(tmp_path: Path)
 
 def test_figures_are_a_column_wide_and_all_drawn(study: Path) -> None:
     drawn = draw_all(Findings(read_study(study)))
-    assert set(drawn) == {"success", "bars", "read_right", "by_attempt"}
+    assert set(drawn) == {"success", "bars", "rule_kept", "by_attempt"}
     for name, (figure, _) in drawn.items():
         assert figure.get_figwidth() == WIDTH
         assert all(axes.get_ylabel() for axes in figure.axes)

@@ -70,8 +70,6 @@ def test_rows_come_back_as_they_were_and_what_is_no_number_is_null(run: RunDirec
         {"iteration": 4, "flops": 10**20, "grid": [0, 1, 2]},
     ]
     assert run.rows("compute") == []
-    assert run.has_row("metrics", "iteration", 4)
-    assert not run.has_row("metrics", "iteration", 5) and not run.has_row("compute", "iteration", 4)
 
 
 def test_an_unknown_table_is_refused(run: RunDirectory) -> None:

@@ -360,6 +360,13 @@ WRONG = [
         base="envs/route_navigation.yaml",
     ),
     Wrong(
+        "a suite that is teacher-forced where there is one step",
+        ("evaluation.suites.forced.env.teacher_forced=true",),
+        "evaluation.suites.forced.env.teacher_forced=True",
+        "no such option",
+        "the options are name, max_attempts",
+    ),
+    Wrong(
         "offloading what is not shared",
         ("learner.deepspeed.offload_optimizer=true",),
         "learner.deepspeed.offload_optimizer=True",
@@ -444,7 +451,6 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
         (("learner.lora.rank=4", "learner.freeze=[language_model]"), "learner.freeze"),
         (("learner.lora.target_modules=[q_proj]",), "learner.lora.rank"),
         (("learner.layout=flat",), "learner.layout"),
-        (("cluster.num_nodes=2",), "cluster.num_nodes"),
         (("learner.num_ranks=100",), "learner.num_ranks"),
         (("evaluation={temperatures: [0.0], samples_per_task: 4}",), "evaluation.temperatures"),
         (

@@ -1,0 +1,58 @@
+"""The demonstrations that a run imitates: all of them in the object store, in an order that seed and step decide.
+
+Demonstrations(run, 64).of_step(3)   →  Item, Item, …
+"""
+
+from random import Random
+from typing import Any
+
+import ray
+
+from cluster.errors import RunError
+from cluster.training import Training
+from envs.catalog import make_environment
+from learner.demonstrations import make_demonstrations, to_episode
+from learner.worker import Item
+
+
+class Demonstrations:
+    """So many for each step; for none, none are made."""
+
+    def __init__(self, run: Training, per_step: int) -> None:
+        config = run.config
+        self._size, self._seed = per_step, config.learner.seed
+        self._lengths: list[int] = []
+        self._references: list[Any] = []
+        if not per_step:
+            return
+        with run.phase("demonstrations"):
+            found = list(make_demonstrations(make_environment(config.env, config.verifier), config.data))
+            episodes = [to_episode(demonstration, run.chat) for demonstration in found]
+            self._lengths = [sum(turn.num_tokens for turn in episode.turns) for episode in episodes]
+            self._references = [ray.put(episode) for episode in episodes]
+        if len(found) < per_step:
+            raise RunError(
+                f"there are {len(found)} demonstrations, fewer than the {per_step} of each step; raise data.count, or "
+                "lower cluster.episodes_per_iteration (sft) or cluster.demonstrations_per_iteration (rl)"
+            )
+
+    def of_step(self, step: int, *, first_group: int = 0) -> list[Item]:
+        """The demonstrations of a step: the next of an epoch's random order, and on into the next epoch's."""
+        count = len(self._references)
+        places = range(step * self._size, (step + 1) * self._size)
+        orders = {epoch: self._order(epoch) for epoch in {place // count for place in places}}
+        chosen = [orders[place // count][place % count] for place in places]
+        return [
+            Item(
+                episode=self._references[index],
+                num_tokens=self._lengths[index],
+                group=first_group + index,
+                is_demonstration=True,
+            )
+            for index in chosen
+        ]
+
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self._references)))
+        Random(f"{self._seed}/{epoch}").shuffle(order)
+        return order

@@ -1,0 +1,73 @@
+"""Which tasks an iteration plays, and the playing itself: now, or while the learner still learns from the last ones.
+
+PlayAhead(run).next(3)   →  every episode of iteration 3, those of up to `rollout.max_policy_lag` more in play already
+"""
+
+import time
+from collections import deque
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from cluster.config import Config
+from cluster.rows import PLAYING, Episodes
+from cluster.training import Training
+from rollout.play import Task
+
+
+class PlayAhead:
+    """Episodes of the present iteration, and of as many more as may lag behind, in play at the same time."""
+
+    def __init__(self, run: Training) -> None:
+        self._run = run
+        self._begun: deque[SimpleQueue[Any]] = deque()
+        self._expected = -1
+
+    def next(self, iteration: int) -> Episodes:
+        """All episodes of an iteration, sorted by task, so that nothing depends on which ended first."""
+        lag = self._run.config.rollout.max_policy_lag
+        if iteration != self._expected:
+            self._begun.clear()  # the run has gone back to a checkpoint
+        self._expected = iteration + 1
+        last = min(iteration + lag, self._run.config.cluster.iterations - 1)
+        while iteration + len(self._begun) <= last:
+            self._begun.append(self._begin(iteration + len(self._begun)))
+        heard, found = self._begun.popleft(), []
+        while isinstance(item := heard.get(), tuple):
+            found.append(item)
+        if isinstance(item, BaseException):
+            raise item
+        self._run.row[PLAYING] = item
+        return sorted(found, key=lambda pair: (pair[0].task.seed, pair[0].task.sample))
+
+    def _begin(self, iteration: int) -> "SimpleQueue[Any]":
+        """What is heard: pairs, and behind them the seconds that they took or what went wrong."""
+        heard: SimpleQueue[Any] = SimpleQueue()
+        config, tasks = self._run.config, tasks_of(iteration, self._run.config)
+
+        def play() -> None:
+            started = time.perf_counter()
+            try:
+                rollouts = self._run.rollouts
+                for pair in rollouts.play(tasks, config.env, config.verifier, config.rollout, self._run.adopt):
+                    self._run.stream.send(pair[1])
+                    heard.put(pair)
+                self._run.stream.flush()
+                heard.put(time.perf_counter() - started)
+            except BaseException as error:
+                heard.put(error)
+
+        Thread(target=play, daemon=True, name=f"play-{iteration}").start()
+        return heard
+
+
+def tasks_of(iteration: int, config: Config) -> list[Task]:
+    """The tasks of an iteration: they follow from its number alone."""
+    samples = config.cluster.samples_per_task
+    num_tasks = config.cluster.episodes_per_iteration // samples
+    first = config.cluster.first_seed + iteration * num_tasks
+    return [
+        Task(seed=seed, sample=sample, draw=f"{config.learner.seed}/{iteration}")
+        for seed in range(first, first + num_tasks)
+        for sample in range(samples)
+    ]

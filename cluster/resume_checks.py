@@ -1,0 +1,53 @@
+"""Whether a run's newest checkpoint fits the configuration that is to go on from it; told before anything starts."""
+
+import json
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+
+from cluster.config import Config
+from cluster.faults import Finding
+from cluster.model_checks import architecture_of
+from cluster.record.run_directory import RunDirectory
+from learner.config import CHECKPOINT_OPTIONS
+
+SUMMARY = Path("learner") / "engine.json"
+TOLERANCE = 0.02
+"""Parameters are counted within one percent where a model's folder holds no weights."""
+
+
+def resume_findings(config: Config, run: Path) -> Iterator[Finding]:
+    """What keeps the run from going on; nothing where there is no checkpoint, since it begins anew then."""
+    checkpoints = RunDirectory.open(run).checkpoints()
+    if not checkpoints:
+        return
+    folder = checkpoints[-1][1]
+    saved = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["layout"]
+    for name, option in CHECKPOINT_OPTIONS.items():
+        now = reduce(getattr, option.split(".")[1:], config.learner)
+        if now != saved[name]:
+            rule = f"the checkpoint {folder} was written with {saved[name]}"
+            yield Finding(key=option, value=now, rule=rule, fix=f"set it back to {saved[name]}, or start a new run")
+    architecture = architecture_of(config)
+    if architecture is None or config.learner.lora.rank:
+        return
+    count = sum(_size(shape) for name, shape in saved["parameters"].items() if name.startswith("backbone."))
+    if abs(count - architecture.num_parameters) > TOLERANCE * count:
+        yield Finding(
+            key="learner.model",
+            value=config.learner.model,
+            rule=f"it has {architecture.num_parameters:,} parameters, and that of {folder} has {count:,}",
+            fix="take the model that the run was started with, or start a new run",
+        )
+
+
+def _size(shape: str) -> int:
+    """Of `128 × 64`, or `128 × 64 (frozen)`.
+
+    >>> _size("128 × 64 (frozen)")
+    8192
+    """
+    size = 1
+    for part in shape.removesuffix(" (frozen)").split(" × "):
+        size *= int(part or 1)
+    return size

@@ -1,0 +1,45 @@
+"""What an iteration says of itself: the names and numbers of its row in `metrics.jsonl`.
+
+rollout_row(played, chosen, …) | learner_row(report)   and the seconds of each phase, from `Training`
+"""
+
+from typing import Any
+
+import numpy as np
+
+from learner.learner import UpdateReport
+from rollout.episode import EpisodeEnd
+from rollout.worker import Played
+
+Episodes = list[tuple[Played, Any]]
+"""Summary and reference of each."""
+SPEED = "seconds/"
+"""What metrics of time begin with: they alone differ between two runs of one config."""
+PLAYING = f"{SPEED}playing"
+"""How long an iteration's episodes took, whatever else was done meanwhile."""
+
+
+def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: int) -> dict[str, float]:
+    """What was played, as metrics; `version` is that of the policy which learns from it."""
+    summaries = [one for one, _ in played]
+    lags = [version - one.oldest_version for one in summaries if one.num_sampled_tokens]
+    ends = {f"rollout/{end.value}": float(np.mean([one.end is end for one in summaries])) for end in EpisodeEnd}
+    return {
+        "rollout/episodes": len(played),
+        "rollout/learned_from": len(chosen),
+        "rollout/stale": sum(lag > max_lag for lag in lags),
+        "rollout/policy_lag": max(lags, default=0),
+        "rollout/reward": float(np.mean([one.reward for one in summaries])),
+        "rollout/success": float(np.mean([one.end is EpisodeEnd.SOLVED for one in summaries])),
+        "rollout/turns": float(np.mean([one.num_turns for one in summaries])),
+        "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
+        **ends,
+    }
+
+
+def learner_row(report: UpdateReport) -> dict[str, float]:
+    """An update as metrics."""
+    row = {f"learner/{name}": value for name, value in report.metrics.items() if name != "tokens_per_second"}
+    seconds = {f"{SPEED}learner_{part}": value for part, value in report.seconds.items()}
+    speed = {f"{SPEED}learner_tokens_per_second": report.metrics["tokens_per_second"]}
+    return {"version": report.version, **row, **seconds, **speed}

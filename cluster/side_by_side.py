@@ -1,0 +1,106 @@
+"""Cells of a study at the same time, each in a process of its own that Ray places: a task group with its own actors.
+
+make_side_by_side(config, cells, folder, stop, width=4, make=make_cell)
+
+A cell waits for the one that it starts from. When one fails, or the study is asked to stop, the others write a
+checkpoint and end; started again, the study goes on with them.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from cluster.cells import Cell
+from cluster.config import Config
+from cluster.errors import RunError
+from cluster.record.console import SECONDS_BETWEEN_LINES
+from cluster.session import StopRequest
+
+CellRunner = Callable[[Config, str, Path, StopRequest], None]
+"""Trains with a configuration by a command into a folder, until it ends or is asked to stop."""
+Make = Callable[[Config, Cell, Path, StopRequest, CellRunner], None]
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def make_side_by_side(
+    config: Config, cells: Sequence[Cell], folder: Path, stop: StopRequest, *, width: int, make: Make
+) -> None:
+    """All cells, at most `width` at a time; raises what the first that failed has raised."""
+    made: dict[tuple[str, int], Future[None]] = {}
+
+    def make_one(cell: Cell) -> None:
+        if cell.start is not None:
+            made[cell.start, cell.seed].result()
+        make(config, cell, folder, stop, _elsewhere)
+        print(f"{cell.folder_name}: made", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(width) as pool:
+        # In order, so that a cell's start is under way when the cell waits for it.
+        for cell in cells:
+            made[cell.name, cell.seed] = pool.submit(make_one, cell)
+        _watch(made, cells, folder)
+        if any(future.done() and future.exception() for future in made.values()):
+            stop.is_made = True
+    for future in made.values():
+        future.result()
+
+
+def _watch(made: dict[tuple[str, int], Future[None]], cells: Sequence[Cell], folder: Path) -> None:
+    """Say now and then how far each cell is, until all are made or one has failed."""
+    while True:
+        done, running = wait(made.values(), timeout=SECONDS_BETWEEN_LINES, return_when=FIRST_EXCEPTION)
+        if not running or any(future.exception() for future in done):
+            return
+        for cell in cells:
+            log = folder / "cells" / cell.folder_name / "log.txt"
+            if made[cell.name, cell.seed].running() and log.is_file():
+                said = log.read_text(encoding="utf-8").splitlines()[-1:]
+                print(f"{cell.folder_name}: {''.join(said)}", file=sys.stderr, flush=True)
+
+
+def train_here(config: Config, command: str, path: Path, stop: StopRequest) -> None:
+    """Train in this process."""
+    if command == "sft":
+        from cluster.train_sft import train_sft as train
+    else:
+        from cluster.train_rl import train_rl as train
+    train(config, at=path, stop=stop)
+
+
+def _elsewhere(config: Config, command: str, path: Path, stop: StopRequest) -> None:
+    """Train in an actor; a request to stop is passed on."""
+    actor: Any = ray.remote(_Cell).options(name=f"cell-{config.cluster.name}", num_cpus=0, max_concurrency=2).remote()
+    running = actor.train.remote(config, command, str(path))
+    told = False
+    try:
+        while not ray.wait([running], timeout=SECONDS_BETWEEN_LOOKS)[0]:
+            if stop.is_made and not told:
+                told = True
+                ray.get(actor.stop.remote())
+        ray.get(running)
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+    except RayActorError as error:
+        raise RunError(f"{path}: the cell's process died; start the study again to go on. Ray says: {error}") from error
+    finally:
+        ray.kill(actor)
+
+
+class _Cell:
+    """A run, as a Ray actor that can be asked to stop."""
+
+    def __init__(self) -> None:
+        self._stop = StopRequest()
+
+    def train(self, config: Config, command: str, path: str) -> None:
+        """Until it ends or is stopped."""
+        train_here(config, command, Path(path), self._stop)
+
+    def stop(self) -> None:
+        """At the end of the present phase."""
+        self._stop.is_made = True

@@ -1,0 +1,121 @@
+"""What a study consists of: seeds, starts, arms, and every combination of a sweep."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.cells import TASKS_BETWEEN_SEEDS, Cell, cell_config, cells_of
+from cluster.config import Config, parse_config
+from cluster.errors import ConfigError
+
+ARMS = {"sft": {"command": "sft"}, "rl": {"command": "rl", "options": {"env": {"max_attempts": 3}}}}
+
+
+def config_of(**compare: Any) -> Config:
+    study = {"arms": ARMS, "init": {"command": "sft"}, "budget": 1e9, **compare}
+    return parse_config({"env": {"name": "add_up"}, "compare": study})
+
+
+def names(cells: list[Cell]) -> list[str]:
+    return [cell.folder_name for cell in cells]
+
+
+def test_each_seed_is_whole_before_the_next_begins() -> None:
+    cells = cells_of(config_of(seeds=[3, 5]).compare)
+    assert names(cells) == ["init_seed3", "sft_seed3", "rl_seed3", "init_seed5", "sft_seed5", "rl_seed5"]
+    assert [cell.start for cell in cells] == [None, "init", "init"] * 2
+
+
+def test_without_an_init_every_arm_starts_from_the_model() -> None:
+    cells = cells_of(config_of(init=None).compare)
+    assert names(cells) == ["sft_seed0", "rl_seed0"]
+    assert cell_config(config_of(init=None), cells[0], None).cluster.evaluate_at_start
+
+
+def test_a_sweep_makes_every_arm_with_every_combination() -> None:
+    config = config_of(sweep={"env.max_attempts": [1, 5], "learner.optimizer.learning_rate": [1e-5, 1e-3]})
+    cells = cells_of(config.compare)
+    assert [cell.name for cell in cells] == [
+        "init",
+        *(f"{arm}_max_attempts_{n}_learning_rate_{r}" for arm in ARMS for n in (1, 5) for r in ("1e-05", "0.001")),
+    ]
+    made = [cell_config(config, cell, None) for cell in cells[1:]]
+    assert [(one.env.max_attempts, one.learner.optimizer.learning_rate) for one in made[4:]] == [
+        (1, 1e-5),
+        (1, 1e-3),
+        (5, 1e-5),
+        (5, 1e-3),
+    ]
+
+
+def test_a_sweep_of_the_init_makes_several_starts_and_all_arms_from_each() -> None:
+    cells = cells_of(config_of(sweep={"init.cluster.iterations": [10, 20]}).compare)
+    assert [(cell.name, cell.start) for cell in cells] == [
+        ("init_iterations_10", None),
+        ("init_iterations_20", None),
+        ("sft_iterations_10", "init_iterations_10"),
+        ("rl_iterations_10", "init_iterations_10"),
+        ("sft_iterations_20", "init_iterations_20"),
+        ("rl_iterations_20", "init_iterations_20"),
+    ]
+
+
+def test_keys_may_be_nested_as_a_command_writes_them_and_null_takes_one_back() -> None:
+    nested = config_of(sweep={"learner": {"optimizer": {"learning_rate": [1e-4]}}, "env": {"max_attempts": None}})
+    assert nested.compare.sweep == {"learner.optimizer.learning_rate": (1e-4,)}
+
+
+def test_an_arm_that_a_later_file_sets_to_null_is_left_out() -> None:
+    assert list(config_of(arms={**ARMS, "sft": None}).compare.arms) == ["rl"]
+
+
+def test_options_with_one_last_word_are_told_apart_by_the_whole_key() -> None:
+    config = config_of(sweep={"learner.seed": [1], "rollout.engine.seed": [2]})
+    assert cells_of(config.compare)[-1].name == "rl_learner.seed_1_rollout.engine.seed_2"
+
+
+def test_a_cell_has_the_studys_options_the_arms_and_its_seeds_tasks() -> None:
+    config = config_of(seeds=[2], temperatures=[0.5], evaluations=3)
+    init, sft, rl = (cell_config(config, cell, Path("start")) for cell in cells_of(config.compare))
+    assert {one.cluster.first_seed for one in (init, sft, rl)} == {2 * TASKS_BETWEEN_SEEDS}
+    assert {one.data.first_seed for one in (init, sft, rl)} == {2 * TASKS_BETWEEN_SEEDS}
+    assert {one.evaluation.final_temperatures for one in (init, sft, rl)} == {(0.5,)}
+    assert (init.cluster.budget, sft.cluster.budget, rl.cluster.evaluations) == (None, 1e9, 3)
+    assert (init.learner.model, sft.learner.model, rl.learner.model) == (None, "start", "start")
+    assert (sft.env.max_attempts, rl.env.max_attempts) == (config.env.max_attempts, 3)
+    assert not sft.cluster.evaluate_at_start  # its start has just been measured
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ({"sweep": {"init.seed": [1]}, "init": None}, "compare.sweep.init.seed: there is no compare.init"),
+        ({"sweep": {"learner.optimizer.learning_rat": [1]}}, "did you mean 'learning_rate'"),
+        ({"arms": {"sft": {"command": "sft", "options": {"learner": {"epochs": 0}}}}}, "compare.arms.sft (sft)"),
+    ],
+)
+def test_what_cannot_be_made_is_told_with_its_key(study: dict[str, Any], words: str) -> None:
+    config = config_of(**study)
+    with pytest.raises(ConfigError) as told:
+        _ = [cell_config(config, cell, None) for cell in cells_of(config.compare)]
+    assert words in str(told.value)
+
+
+@given(
+    seeds=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
+    attempts=st.lists(st.integers(1, 9), max_size=3, unique=True),
+    epochs=st.lists(st.integers(1, 4), max_size=3, unique=True),
+)
+def test_no_two_cells_share_a_folder_and_each_start_comes_first(
+    seeds: list[int], attempts: list[int], epochs: list[int]
+) -> None:
+    sweep = {"env.max_attempts": attempts, "init.learner.epochs": epochs}
+    cells = cells_of(config_of(seeds=seeds, sweep={key: values for key, values in sweep.items() if values}).compare)
+    assert len({cell.folder_name for cell in cells}) == len(cells)
+    assert len(cells) == len(seeds) * max(1, len(epochs)) * (1 + len(ARMS) * max(1, len(attempts)))
+    for number, cell in enumerate(cells):
+        earlier = [(other.name, other.seed) for other in cells[:number]]
+        assert cell.is_init or (cell.start, cell.seed) in earlier

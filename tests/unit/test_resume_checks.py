@@ -1,0 +1,58 @@
+"""A checkpoint that does not fit is told with key, value, rule and fix, before anything starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.cli import main
+from cluster.config import load_config, to_yaml
+from cluster.record.run_directory import RunDirectory
+from cluster.resume_checks import SUMMARY, resume_findings
+
+ROOT = Path(__file__).parents[2]
+LAYOUT = {"num_ranks": 1, "zero_stage": 0, "dtype": "float32"}
+
+
+def config(*overrides: str) -> Any:
+    return load_config([ROOT / "configs" / "smoke.yaml"], [f"learner.model={ROOT / 'models/nano_add_up'}", *overrides])
+
+
+def run_with(folder: Path, *, num_parameters: int | None) -> Path:
+    """A run with one checkpoint, of a model of that size; without one where it is None."""
+    run = RunDirectory.at(folder)
+    run.write_config(to_yaml(config()))
+    if num_parameters is not None:
+        partial = run.checkpoint_partial(1)
+        (partial / SUMMARY.parent).mkdir()
+        shapes = {"backbone.all": f"{num_parameters // 2} × 2", "value_head.weight": "1 × 7 (frozen)"}
+        (partial / SUMMARY).write_text(json.dumps({"layout": {**LAYOUT, "parameters": shapes}}))
+        run.commit_checkpoint(partial, 1)
+    return folder
+
+
+@pytest.mark.parametrize("num_parameters", [219_200, None])
+def test_the_same_configuration_goes_on(tmp_path: Path, num_parameters: int | None) -> None:
+    assert not list(resume_findings(config(), run_with(tmp_path, num_parameters=num_parameters)))
+
+
+def test_every_option_that_a_checkpoint_is_laid_out_by_has_to_stay(tmp_path: Path) -> None:
+    changed = config("learner.num_ranks=2", "learner.deepspeed.zero_stage=2", "learner.dtype=bfloat16")
+    found = list(resume_findings(changed, run_with(tmp_path, num_parameters=219_200)))
+    assert [(one.key, one.value) for one in found] == [
+        ("learner.num_ranks", 2),
+        ("learner.deepspeed.zero_stage", 2),
+        ("learner.dtype", "bfloat16"),
+    ]
+    assert all(one.is_fatal and "set it back to" in one.fix for one in found)
+
+
+def test_the_checkpoint_of_another_model_is_refused_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run = run_with(tmp_path, num_parameters=1_000_000)
+    assert main(["rl", "--resume", str(run)]) == 2
+    told = capsys.readouterr().err
+    assert "learner.model=" in told and "it has 219,200 parameters" in told and "has 1,000,000" in told
