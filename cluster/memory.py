@@ -84,7 +84,7 @@ def memory_of(
     """The device of a learner rank, that of an engine where it is another, and the host."""
     has_learner = any(actor.role == "learner" for actor in placement.actors)
     on_gpu = config.cluster.placement != "cpu"
-    learner = learner_rows(config.learner, architecture, rests=config.rollout.engine.sleeps) if has_learner else {}
+    learner = learner_rows(config.learner, architecture, rests=config.learner.rests) if has_learner else {}
     host = _host_rows(config, architecture, placement, learner)
     whole_host = Memory(device=HOST, room=hardware.memory_gib, rows=host)
     if not on_gpu:
@@ -204,7 +204,7 @@ def _host_rows(
     rows = [processes]
     if config.cluster.placement != "split":
         rows.append(MemoryRow(what="weights of sleeping engines", playing=0.0, learning=workers * weights))
-    if engine.sleeps:
+    if config.learner.rests:
         state = sum(learning for what, (_, learning) in learner.items() if what.startswith(OPTIMIZER_ROW))
         rows.append(MemoryRow(what="AdamW and fp32 weights of resting learners", playing=ranks * state, learning=0.0))
     if config.learner.deepspeed.offload_optimizer and ranks:

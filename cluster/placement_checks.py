@@ -146,6 +146,13 @@ def _turns(config: Config) -> Iterator[Finding]:
 def _sharing(config: Config) -> Iterator[Finding]:
     learner = config.learner
     sharing = learner.deepspeed
+    if learner.rests and config.cluster.placement not in ("one_gpu", "colocated"):
+        yield note(
+            "learner.rests",
+            True,
+            f"with cluster.placement={config.cluster.placement} nobody else is on the learner's GPUs",
+            "leave it out",
+        )
     if sharing.offload_optimizer and sharing.zero_stage == 0:
         yield Finding(
             key="learner.deepspeed.offload_optimizer",

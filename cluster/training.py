@@ -132,12 +132,12 @@ class Training:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """The learner has what it needs to step; outside it rests, where rollout workers take turns with it."""
+        """The learner has what it needs to step, and the GPUs that it shares."""
         with self.rollouts.asleep():
-            if self._takes_turns:
+            if self.config.learner.rests:
                 self.learner.work()
             yield
-            if self._takes_turns:
+            if self.config.learner.rests:
                 self.learner.rest()
 
     def push(self) -> None:
@@ -249,7 +249,7 @@ class Training:
             dtype=self.config.rollout.engine.dtype,
             options={},
         )
-        if self._takes_turns:
+        if self.config.learner.rests:
             self.learner.rest()
         self.ledger.model = ModelSize(
             parameters=self.learner.num_parameters, recomputes=self.config.learner.deepspeed.gradient_checkpointing

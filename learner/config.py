@@ -204,6 +204,9 @@ class LearnerConfig(_Options):
     variable lengths. `auto`: flat where flash-attention is installed and the model can, else padded."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """Sharing the model between ranks."""
+    rests: bool = False
+    """Whether what only a step needs waits in host memory while rollouts play on the same GPUs: room for keys and
+    values, for some seconds in each iteration."""
     seed: int = 0
     """Of the order of episodes and of the value head's first weights."""
 

@@ -119,6 +119,7 @@ class Totals:
     @staticmethod
     def count(numbers: torch.Tensor, samples: Samples) -> np.ndarray:
         """This rank's counts for one step."""
+        numbers = numbers.to(samples.is_demonstration.device)
         reinforced = numbers[~samples.is_demonstration[numbers]]
         return np.array(
             [

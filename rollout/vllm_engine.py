@@ -179,7 +179,7 @@ class VllmEngine:
             self._settled.set()
             return gap
         self._trouble = PolicyMismatch(
-            f"the engine of {self._model} holds version {self._version} and its log-probabilities are {gap:.3g} nats "
+            f"the engine of {self._model} holds version {self._version} and its log-probabilities are {gap:.3g} "
             f"off version {expected.version}; up to {expected.tolerance:.3g} is tolerated. It plays nothing until "
             "weights that match are sent."
         )

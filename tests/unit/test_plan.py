@@ -242,7 +242,7 @@ def test_what_cannot_fit_is_refused_with_what_would_help() -> None:
     greedy = plan_of(
         CONFIGS / "paper" / "gp_l_rl.yaml", ON_GPUS[0], overrides=("rollout.engine.gpu_memory_fraction=0.9",)
     )
-    with pytest.raises(ConfigError, match=r"gpu_memory_fraction=0\.9: .* while rollouts play; lower it to 0\.75"):
+    with pytest.raises(ConfigError, match=r"gpu_memory_fraction=0\.9: .* while rollouts play; lower it to 0\.6"):
         greedy.refuse()
 
 

@@ -452,6 +452,7 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
         (("learner.lora.target_modules=[q_proj]",), "learner.lora.rank"),
         (("learner.layout=flat",), "learner.layout"),
         (("learner.num_ranks=100",), "learner.num_ranks"),
+        (("learner.rests=true",), "learner.rests"),
         (("evaluation={temperatures: [0.0], samples_per_task: 4}",), "evaluation.temperatures"),
         (
             ("learner.optimizer={schedule: cosine, total_steps: 10}",),
