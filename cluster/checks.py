@@ -17,7 +17,7 @@ from cluster.placement import Command
 from cluster.placement_checks import placement_findings
 from envs.catalog import find_environment
 from envs.protocol import EnvConfig
-from learner.demonstrations import DemonstrationConfig
+from learner.demonstration import DemonstrationConfig
 from verifier.rewards import UnknownOutcome, VerifierConfig
 
 

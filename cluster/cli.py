@@ -45,7 +45,7 @@ from cluster.run_commands import (
 from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
 from envs.protocol import SPLITS, Env, EnvError
-from learner.demonstrators import DemonstrationError
+from learner.demonstration import DemonstrationError
 from rollout.console import ExpertPlayer, HumanPlayer, Outcome, Player, RandomPlayer, picture_saver, play
 from verifier.rewards import UnknownOutcome
 

@@ -16,9 +16,9 @@ from cluster.errors import ConfigError
 from envs.catalog import make_environment
 from envs.protocol import Env, EnvConfig
 from envs.splits import SplitConfig
+from learner.demonstration import Demonstration, DemonstrationConfig, DemonstrationError
 from learner.demonstration_files import pictures_folder, write_demonstrations
-from learner.demonstrations import Demonstration, DemonstrationConfig, make_demonstrations
-from learner.demonstrators import DemonstrationError
+from learner.demonstrations import make_demonstrations
 from learner.evaluation_overlap import Task, checked, task_of
 from learner.llava_import import read_llava, write_llava
 from verifier.rewards import VerifierConfig

@@ -34,6 +34,7 @@ def _roll_out(say: Say) -> None:
     import ray
 
     from cluster.bench.nano import write_nano_model
+    from cluster.hardware import look
     from rollout.config import EngineConfig, RolloutConfig
     from rollout.worker import start_worker
 
@@ -44,7 +45,7 @@ def _roll_out(say: Say) -> None:
         ray.init("local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             say("✓ Ray starts")
-            worker = start_worker("rollout-0", folder, config)
+            worker = start_worker("rollout-0", folder, config, num_gpus=min(1, look().num_gpus))
             say(f"✓ vLLM loads a model in a Ray actor ({ray.get(worker.start.remote()):.0f} s)")
             _play(worker, config, say)
             _adopt(worker, folder, say)

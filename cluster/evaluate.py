@@ -22,7 +22,8 @@ from cluster.record.run_directory import RunDirectory
 from cluster.rollout_group import Adopt, RolloutGroup
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
-from learner.demonstrations import DemonstrationConfig, make_demonstrations, to_episode
+from learner.demonstration import DemonstrationConfig
+from learner.demonstrations import make_demonstrations, to_episode
 from learner.worker import Item
 from rollout.play import Task
 from rollout.transcript import ChatTokens

@@ -22,8 +22,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from learner.demonstrations import Demonstration
-from learner.demonstrators import DemonstrationError
+from learner.demonstration import Demonstration, DemonstrationError
 
 CONTENT = "content"
 """The name of a file while it is written."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from PIL.Image import Image
 from pydantic import ValidationError
@@ -20,12 +20,10 @@ from pydantic import ValidationError
 from envs._cards.hands import demonstrate
 from envs.catalog import make_environment
 from envs.protocol import Env, EnvConfig, OpenEpisode, Question
+from learner.demonstration import DemonstrationConfig, DemonstrationError
 from verifier.hand import Hand
 from verifier.protocol import Span, Verdict
 from verifier.rewards import VerifierConfig
-
-if TYPE_CHECKING:
-    from learner.demonstrations import DemonstrationConfig
 
 RIGHT_IN_FORM = frozenset({"wrong_value", "wrong_action", "wrong", "wrong_cards", "wrong_recognition"})
 """The outcomes of answers that have nothing wrong about them but what they say."""
@@ -42,12 +40,8 @@ NUM_THOUGHTS = 50
 Judge = Callable[[str, Any], Verdict]
 
 
-class DemonstrationError(ValueError):
-    """Demonstrations cannot be made, read or used; the message says why and what to do."""
-
-
 def answered(
-    question: Question, episode: OpenEpisode, config: "DemonstrationConfig", env: EnvConfig, judge: Judge, task: str
+    question: Question, episode: OpenEpisode, config: DemonstrationConfig, env: EnvConfig, judge: Judge, task: str
 ) -> tuple[str, Verdict]:
     """What the demonstrator that the config names answers, and the verdict on it."""
     if config.kind == "search_trace":

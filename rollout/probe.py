@@ -27,9 +27,9 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 """The largest gap between equal weights, by the engine's dtype, as `largest_gap` measures it.
 
 Two implementations add in different orders, which costs about 1e-6 nats in float32 and 5e-3 in bfloat16 on models of
-a few layers; the rest is room for deep ones. Logits are rounded in proportion to their size, and a probe's tokens may be
-very unlikely ones: a small trained model was 0.09 nats off at one of these in bfloat16. A stale or swapped tensor is off
-by tenths of a nat everywhere.
+a few layers; the rest is room for deep ones. Logits are rounded in proportion to their size, and some of a probe's
+tokens are very unlikely: a small trained model was 0.09 nats off at one of them in bfloat16. A stale or swapped tensor
+is off by tenths of a nat everywhere.
 """
 
 

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.bench import Row
 from cluster.bench.nano import write_nano_model
+from cluster.hardware import look
 from envs.general_points import Config as GeneralPoints
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode
@@ -82,7 +83,7 @@ def rows(sizes: Sizes = Sizes()) -> list[Row]:
 
 def _ours(model: Path, sizes: Sizes) -> tuple[float, float, list[Job]]:
     """(a): median tokens/s and episodes/s, and one round's jobs."""
-    worker = start_worker("rollout-0", model, CONFIG)
+    worker = start_worker("rollout-0", model, CONFIG, num_gpus=min(1, look().num_gpus))
     ray.get(worker.start.remote())
     _play(worker, range(sizes.num_episodes))
     speeds, per_second, jobs = [], [], []

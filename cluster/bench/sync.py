@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.bench import Row
 from cluster.bench.nano import write_nano_model
+from cluster.hardware import look
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
 from rollout.weight_source import HuggingFaceSource
@@ -43,7 +44,7 @@ def _rows_of(size: str, hidden_size: int, num_layers: int, num_updates: int) -> 
     with TemporaryDirectory() as name:
         folder = Path(name)
         num_parameters = write_nano_model(folder, hidden_size=hidden_size, num_layers=num_layers)
-        worker = start_worker(f"rollout-{size}", folder, CONFIG)
+        worker = start_worker(f"rollout-{size}", folder, CONFIG, num_gpus=min(1, look().num_gpus))
         ray.get(worker.start.remote())
         module = AutoModelForCausalLM.from_pretrained(folder)
         reports, totals, gap = _update(worker, module, folder, num_updates)

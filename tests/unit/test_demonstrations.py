@@ -24,6 +24,7 @@ from cluster.data_command import add_data_arguments, write_data
 from cluster.errors import ConfigError
 from envs.catalog import find_environment, make_environment
 from envs.protocol import Env
+from learner.demonstration import DemonstratedTurn, Demonstration, DemonstrationConfig, DemonstrationError, Provenance
 from learner.demonstration_files import (
     DemonstrationFileError,
     pictures_folder,
@@ -31,15 +32,7 @@ from learner.demonstration_files import (
     read_header,
     write_demonstrations,
 )
-from learner.demonstrations import (
-    DemonstratedTurn,
-    Demonstration,
-    DemonstrationConfig,
-    Provenance,
-    make_demonstrations,
-    to_episode,
-)
-from learner.demonstrators import DemonstrationError
+from learner.demonstrations import make_demonstrations, to_episode
 from learner.evaluation_overlap import OverlapError, check_against_evaluation
 from learner.llava_import import LlavaError, read_llava, write_llava
 from learner.sequence import LABELS, sequences_of
@@ -349,7 +342,8 @@ def test_making_demonstrations_loads_no_heavy_library() -> None:
     program = (
         "import sys, cluster.data_command\n"
         "from envs.add_up import Config, Environment\n"
-        "from learner.demonstrations import DemonstrationConfig, make_demonstrations\n"
+        "from learner.demonstration import DemonstrationConfig\n"
+        "from learner.demonstrations import make_demonstrations\n"
         "from verifier.rewards import VerifierConfig\n"
         "env = Environment(Config(name='add_up'), VerifierConfig())\n"
         "assert len(list(make_demonstrations(env, DemonstrationConfig(kind='suboptimal', count=2)))) == 2\n"
