@@ -195,13 +195,13 @@ class RolloutWorkers:
         with self._changing:
             if self._workers[worker.number] is not worker:
                 return None
-            said = str(reason).rstrip(". \n")
             if self._is_closed or self.num_restarts == self._max_restarts:
                 limit = f"cluster.max_worker_restarts={self._max_restarts} is used up"
                 why = "the run is over" if self._is_closed else limit
-                raise RunError(f"{said}. {worker.name} is not replaced: {why}.") from reason
+                raise RunError(f"{str(reason).rstrip('. ')}. {worker.name} is not replaced: {why}.") from reason
             self.num_restarts += 1
-            self._say(f"{said}. Another takes the place of {worker.name}.")
+            first_line = str(reason).partition("\n")[0].rstrip(". ")
+            self._say(f"{first_line}. Another takes the place of {worker.name}.")
             ray.kill(worker.actor)
             self._workers[worker.number] = successor = self._launch(worker.number, worker.life + 1)
             return successor

@@ -43,19 +43,20 @@ def make_side_by_side(
         # In order, so that a cell's start is under way when the cell waits for it.
         for cell in cells:
             made[cell.name, cell.seed] = pool.submit(make_one, cell)
-        _watch(made, cells, folder)
-        if any(future.done() and future.exception() for future in made.values()):
+        failure = _watch(made, cells, folder)
+        if failure is not None:
             stop.is_made = True
-    for future in made.values():
-        future.result()
+    if failure is not None:
+        raise failure
 
 
-def _watch(made: dict[tuple[str, int], Future[None]], cells: Sequence[Cell], folder: Path) -> None:
-    """Say now and then how far each cell is, until all are made or one has failed."""
+def _watch(made: dict[tuple[str, int], Future[None]], cells: Sequence[Cell], folder: Path) -> BaseException | None:
+    """Say now and then how far each cell is, until all are made or one has failed; with what."""
     while True:
         done, running = wait(made.values(), timeout=SECONDS_BETWEEN_LINES, return_when=FIRST_EXCEPTION)
-        if not running or any(future.exception() for future in done):
-            return
+        failure = next((error for future in done if (error := future.exception()) is not None), None)
+        if failure is not None or not running:
+            return failure
         for cell in cells:
             log = folder / "cells" / cell.folder_name / "log.txt"
             if made[cell.name, cell.seed].running() and log.is_file():

@@ -19,7 +19,7 @@ from rollout.play import Task
 
 WorkerT = TypeVar("WorkerT", bound=Hashable)
 
-PORTIONS = 8
+PORTIONS = 16
 """Into how many portions a worker's room is divided: each is a call of its own, and a worker lacks at most one."""
 
 

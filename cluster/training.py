@@ -50,7 +50,7 @@ class Training:
         self.ledger = ComputeLedger(config=config.cluster.compute)
         self.best: dict[str, Any] = {}
         self.row: dict[str, float] = {}
-        self.recorder = MetricsRecorder(directory, config.cluster.tracking)
+        self.recorder: MetricsRecorder
         self.progress = Progress(kind, config.cluster.iterations, log=directory.log)
         self.model = Path(config.learner.model or "")
         self.chat = ChatTokens.load(self.model)
@@ -87,6 +87,8 @@ class Training:
         cleaning.callback(self._close_learner)
         self.rollouts.wait()
         self._restore()
+        resumed_after = self.iteration or None
+        self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
         seconds = time.monotonic() - started
         workers = self.config.cluster.num_rollout_workers
         self.progress.say(
