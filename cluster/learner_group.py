@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 
 import ray
@@ -37,6 +38,8 @@ class LearnerGroup:
         self._ranks, self._config, self._timeout_seconds = list(ranks), config, timeout_seconds
         self.num_parameters = 0
         self._places: list[Place] = []
+        # All ranks get their calls in one order, whichever thread makes them, or they would wait for each other.
+        self._submitting = Lock()
 
     @classmethod
     def start(
@@ -63,26 +66,29 @@ class LearnerGroup:
     def update(self, items: Sequence[Item]) -> UpdateReport:
         """One update from all items, each once an epoch."""
         parts = plan(items, self._config)
-        calls = [rank.update.remote(parts[number]) for number, rank in enumerate(self._ranks)]
+        with self._submitting:
+            calls = [rank.update.remote(parts[number]) for number, rank in enumerate(self._ranks)]
         return self._wait("an update", calls)[0]
 
     def loss_of(self, items: Sequence[Item]) -> float:
         """The mean cross-entropy of demonstrations, without learning."""
         shares = balance([item.num_tokens for item in items], len(self._ranks))
-        calls = [
-            rank.loss_of.remote([items[index] for index in share])
-            for rank, share in zip(self._ranks, shares, strict=True)
-        ]
+        with self._submitting:
+            calls = [
+                rank.loss_of.remote([items[index] for index in share])
+                for rank, share in zip(self._ranks, shares, strict=True)
+            ]
         return self._wait("scoring demonstrations", calls)[0]
 
     def send_weights(self, workers: Sequence[Any], version: int, backend: str, **options: Any) -> SyncReport:
         """Give the workers this policy; they still have to verify it."""
         places = WorkersClient(workers).places()
         # All ranks are connected before any gathers: one that could not connect would be waited for in vain.
-        calls = [
-            rank.connect.remote([workers[n] for n in served], [places[n] for n in served], backend, options)
-            for rank, served in zip(self._ranks, shares(backend, self._places, places), strict=True)
-        ]
+        with self._submitting:
+            calls = [
+                rank.connect.remote([workers[n] for n in served], [places[n] for n in served], backend, options)
+                for rank, served in zip(self._ranks, shares(backend, self._places, places), strict=True)
+            ]
         self._wait("connecting to rollout workers", calls)
         return max(self._all("send_weights", version), key=lambda report: report.num_calls)
 
@@ -128,7 +134,9 @@ class LearnerGroup:
             ray.kill(rank)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return self._wait(method, [getattr(rank, method).remote(*arguments) for rank in self._ranks])
+        with self._submitting:
+            calls = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
+        return self._wait(method, calls)
 
     def _wait(self, phase: str, calls: list[Any]) -> list[Any]:
         """The answers; an error as soon as one rank has one, since the others wait for it in vain."""

@@ -11,13 +11,14 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
@@ -31,6 +32,9 @@ from rollout.vllm_engine import VllmEngine
 from rollout.weight_files import contents_of, file_with
 from rollout.weight_transfer import Place, rank_offsets
 from verifier.rewards import VerifierConfig
+
+CALL_SECONDS = 1800.0
+"""How long a step of a weight update may take on any worker."""
 
 
 class WorkerDied(EngineError):
@@ -224,9 +228,18 @@ class WorkersClient:
         return self._each(method, [arguments] * len(self._workers))
 
     def _each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        calls = zip(self._workers, arguments, strict=True)
+        calls = [getattr(worker, method).remote(*given) for worker, given in zip(self._workers, arguments, strict=True)]
+        waiting, ends = list(calls), time.monotonic() + CALL_SECONDS
         try:
-            return ray.get([getattr(worker, method).remote(*given) for worker, given in calls])
+            while waiting:
+                done, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.monotonic()))
+                if not done:
+                    late = [calls.index(call) for call in waiting]
+                    raise EngineError(f"rollout workers {late} have not ended {method} after {CALL_SECONDS:.0f} s")
+                # What one raises is told when all have ended, lest a second try meets those still at the first.
+                with suppress(RayTaskError):
+                    ray.get(done)
+            return ray.get(calls)
         except RayActorError as error:
             raise WorkerDied(f"a rollout worker died in {method}. Ray says: {error}") from error
 

@@ -209,6 +209,7 @@ def small(folder: Path, *options: str) -> Config:
             "cluster.episodes_per_iteration=24",
             "cluster.evaluate_at_start=false",
             "cluster.evaluate_at_end=false",
+            "evaluation.regurgitation=false",
             f"cluster.folder={folder}",
             *options,
         ],
