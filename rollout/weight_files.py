@@ -171,6 +171,7 @@ class SharedMemorySender(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo
         sender = cls(client=client, source=source, is_sender=init_info.is_sender)
         sender.bucket_bytes = init_info.bucket_bytes
         if sender.is_sender:
+            sweep()
             client.init_weight_transfer_engine({})
         return sender
 
@@ -236,6 +237,14 @@ def _new_file(num_bytes: int) -> tuple[Path, mmap.mmap]:
         raise
     finally:
         os.close(descriptor)
+
+
+def sweep() -> None:
+    """Remove the files of processes that were killed before they could."""
+    for file in Path("/dev/shm").glob(f"{FILE_PREFIX}*"):
+        owner = file.name.removeprefix(FILE_PREFIX).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            file.unlink(missing_ok=True)
 
 
 def read_file(path: str, places: Iterable[Sequence[Any]]) -> Iterator[NamedTensor]:

@@ -1,5 +1,6 @@
 """Which learner rank serves which workers, what vLLM is told of it, and that all ranks go through all weights."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.ipc_engine import IPCWeightTransferUpdateInfo
 from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk
 
-from rollout.weight_files import contents_of, file_with, read_file, write_file
+from rollout.weight_files import FILE_PREFIX, contents_of, file_with, read_file, sweep, write_file
 from rollout.weight_transfer import Place, announced, buffer_size, make_sender, meeting, rank_offsets, shares
 
 RANKS = [Place(host="first", gpus=(str(gpu),)) for gpu in range(4)]
@@ -22,6 +23,17 @@ NOWHERE = {"master_address": "127.0.0.1", "master_port": 1, "world_size": 1}
 def test_one_rank_sends_to_all_workers_where_they_have_other_devices(backend: str) -> None:
     workers = [Place(host="first", gpus=("4", "5"), num_ranks=2), Place(host="second", gpus=("0", "1"), num_ranks=2)]
     assert shares(backend, RANKS, workers) == [[0, 1], [], [], []]
+
+
+def test_files_of_killed_processes_are_swept_and_those_of_living_ones_stay() -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left_behind = Path("/dev/shm", f"{FILE_PREFIX}{killed.pid}-left")
+    left_behind.touch()
+    with file_with(np.zeros(8, dtype=np.uint8)) as ours:
+        sweep()
+        assert ours.exists()
+        assert not left_behind.exists()
 
 
 def test_ranks_and_workers_in_pairs_on_the_same_gpus_serve_each_other() -> None:
