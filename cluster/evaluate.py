@@ -39,9 +39,6 @@ class Evaluator:
         self._config, self._rollouts, self._adopt = config, rollouts, adopt
         self._directory, self._chat = directory, chat
         self._training_targets: Any = None
-        if config.evaluation.regurgitation:
-            # Made once, beside the first suite; routes with pictures take their time.
-            self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
 
     def wanted(self, *, is_final: bool) -> list[tuple[str, float]]:
         """Each suite with each temperature that it is to be played at."""
@@ -52,7 +49,11 @@ class Evaluator:
 
     def run(self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress) -> list[dict[str, Any]]:
         """One row for each suite and temperature; one is measured while the next is played."""
-        environments, rows = suite_environments(self._config), []
+        config = self._config
+        environments, rows = suite_environments(config), []
+        if config.evaluation.regurgitation and self._training_targets is None:
+            # Made once, while the first suite plays; routes with pictures take their time.
+            self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
         for suite, temperature in wanted:
             progress.stage(f"evaluate {suite}")
             rows.append(self._measure(suite, *environments[suite], temperature, iteration))
