@@ -27,13 +27,11 @@ from pathlib import Path
 
 from cluster.bench import BENCHES
 from cluster.bench import run as run_bench
-from cluster.config import Config, describe_options, load_config
-from cluster.data_command import add_data_arguments, write_data
-from cluster.doctor import examine
-from cluster.errors import RuleshiftError
-from cluster.plan_command import add_plan_arguments, plan
-from cluster.report_command import add_plot_arguments, add_report_arguments, plot, report
-from cluster.run_commands import (
+from cluster.commands.data import add_data_arguments, write_data
+from cluster.commands.doctor import examine
+from cluster.commands.plan import add_plan_arguments, plan
+from cluster.commands.report import add_plot_arguments, add_report_arguments, plot, report
+from cluster.commands.run import (
     add_compare_arguments,
     add_evaluate_arguments,
     add_run_arguments,
@@ -42,6 +40,8 @@ from cluster.run_commands import (
     run_rl,
     run_sft,
 )
+from cluster.config import Config, describe_options, load_config
+from cluster.errors import RuleshiftError
 from envs._city.styles import STYLES
 from envs.catalog import environment_names, find_environment, make_environment, summary
 from envs.protocol import SPLITS, Env, EnvError
@@ -230,7 +230,7 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _base(arguments: argparse.Namespace) -> int:
-    from cluster.nano_base import load_recipe, make_base  # with torch
+    from cluster.study.nano_base import load_recipe, make_base  # with torch
 
     make_base(load_recipe(arguments.recipe), arguments.out)
     return 0

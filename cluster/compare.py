@@ -2,12 +2,12 @@
 
     compare(config, folder)   →  the study's folder
 
-    for each seed:   init  ─▶  its policy  ─▶  arm, arm, …        each a run of its own: a cell (cluster/cells.py)
+    for each seed:   init  ─▶  its policy  ─▶  arm, arm, …        each a run of its own: a cell (study/cells.py)
 
 A cell is made once: it bears the digest of its configuration, and one of the same digest that has ended is not made
 again. One that was stopped goes on from its newest checkpoint. So a study can be stopped and started at any moment.
 Cells are made one after another in this process or, where the cluster has room for several, side by side in others
-(cluster/side_by_side.py).
+(study/side_by_side.py).
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster.cells import Cell, cell_config, cells_of
 from cluster.config import Config, to_yaml
 from cluster.errors import ConfigError
 from cluster.open_training import hardware_of_cluster
-from cluster.placement import rooms
+from cluster.planning.placement import rooms
 from cluster.record.files import replace
 from cluster.record.run_directory import RunDirectory
 from cluster.session import StopRequest, ray_session, stop_signals
-from cluster.side_by_side import CellRunner, make_side_by_side, train_here
+from cluster.study.cells import Cell, cell_config, cells_of
+from cluster.study.side_by_side import CellRunner, make_side_by_side, train_here
 from cluster.training import POLICY_FOLDER
 
 MARK = "cell.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 import ray
 
 from cluster.config import Config, to_yaml
-from cluster.hardware import Hardware, look, of_nodes
-from cluster.placement import Command, place, reserved
+from cluster.planning.hardware import Hardware, look, of_nodes
+from cluster.planning.placement import Command, place, reserved
 from cluster.record.run_directory import RunDirectory
 from cluster.session import StopRequest, ray_session, stop_signals
 from cluster.training import Training

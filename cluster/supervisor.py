@@ -1,10 +1,10 @@
 """What happens when a part of a run dies or goes wrong.
 
-A rollout worker dies        the others take its tasks, another one its place    (cluster/rollout_group.py)
+A rollout worker dies        the others take its tasks, another one its place    (groups/rollout_group.py)
 A learner rank dies          all ranks start anew from the newest checkpoint
 A loss is not finite         nothing was stepped; the episodes are kept in `failures/`, the run stops
-An environment fails         its episode is dropped; too many stop the run       (cluster/played.py)
-Learner and worker differ    sent once more; then the run stops                  (cluster/weight_sync.py)
+An environment fails         its episode is dropped; too many stop the run       (iteration/played.py)
+Learner and worker differ    sent once more; then the run stops                  (groups/weight_sync.py)
 SIGTERM, Ctrl-C              the phase ends, a checkpoint is written, everything is released
 
 A deadline stands on every wait, and what runs into it says who, in what phase, and what was last heard.
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import ray
 
 from cluster.errors import RunError
-from cluster.learner_group import LearnerDied, LearnerGroup
+from cluster.groups.learner_group import LearnerDied, LearnerGroup
 from cluster.record.episode_log import append_episodes
 from cluster.record.run_directory import RunDirectory
 from learner.deepspeed_engine import NonFinite

@@ -3,17 +3,17 @@
     for each iteration:  evaluate if due → push → roll out → learn → record → checkpoint if due
 
 With `rollout.max_policy_lag` of 1 or more, the episodes of the next iterations are played while the learner learns
-(cluster/play_ahead.py). What is learned from, and what is recorded of it, stands in cluster/played.py.
+(iteration/play_ahead.py). What is learned from, and what is recorded of it, stands in iteration/played.py.
 """
 
 from pathlib import Path
 
 from cluster.config import Config
-from cluster.imitated import Demonstrations
+from cluster.iteration.imitated import Demonstrations
+from cluster.iteration.play_ahead import PlayAhead
+from cluster.iteration.played import charge, choose, items_of, transcripts
+from cluster.iteration.rows import learner_row, rollout_row
 from cluster.open_training import open_training
-from cluster.play_ahead import PlayAhead
-from cluster.played import charge, choose, items_of, transcripts
-from cluster.rows import learner_row, rollout_row
 from cluster.session import StopRequest
 
 

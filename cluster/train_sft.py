@@ -6,9 +6,9 @@ for each iteration:  evaluate if due → one optimizer step on the next demonstr
 from pathlib import Path
 
 from cluster.config import Config
-from cluster.imitated import Demonstrations
+from cluster.iteration.imitated import Demonstrations
+from cluster.iteration.rows import learner_row
 from cluster.open_training import open_training
-from cluster.rows import learner_row
 from cluster.session import StopRequest
 
 

@@ -16,19 +16,19 @@ from typing import Any
 from transformers import AutoConfig
 
 from cluster.config import Config
-from cluster.evaluate import Evaluator
-from cluster.learner_group import LearnerGroup
-from cluster.placement import Command, Placement
+from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.rollout_group import RolloutGroup
+from cluster.groups.streaming import EpisodeStream, away
+from cluster.groups.weight_sync import WeightSync
+from cluster.iteration.rows import SPEED
+from cluster.measuring.evaluate import Evaluator
+from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress
 from cluster.record.metrics import MetricsRecorder
 from cluster.record.run_directory import RunDirectory
-from cluster.rollout_group import RolloutGroup
-from cluster.rows import SPEED
 from cluster.session import StopRequest
-from cluster.streaming import EpisodeStream, away
 from cluster.supervisor import Supervisor, learn
-from cluster.weight_sync import WeightSync
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.probe import make_probe

@@ -2,7 +2,7 @@
 
     start_rank(rank, …)  ─▶  LearnerWorker (actor)
 
-`cluster/learner_group.py` speaks to all ranks at once; nobody speaks to one alone.
+`cluster/groups/learner_group.py` speaks to all ranks at once; nobody speaks to one alone.
 """
 
 import json

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.bench import Row
 from cluster.bench.nano import write_nano_model
-from cluster.learner_group import LearnerGroup
+from cluster.groups.learner_group import LearnerGroup
 from learner.config import LearnerConfig
 from learner.worker import Item
 from rollout.episode import Episode, EpisodeEnd, Turn, VersionSpan

@@ -21,10 +21,10 @@ import ray
 
 from cluster.bench import Row
 from cluster.config import Config, load_config
-from cluster.hardware import look
-from cluster.learner_group import LearnerGroup
-from cluster.placement import place
-from cluster.play_ahead import tasks_of
+from cluster.groups.learner_group import LearnerGroup
+from cluster.iteration.play_ahead import tasks_of
+from cluster.planning.hardware import look
+from cluster.planning.placement import place
 from cluster.session import ray_session
 from cluster.train_rl import train_rl
 from learner.worker import Item

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.bench import Row
 from cluster.bench.nano import write_nano_model
-from cluster.hardware import look
+from cluster.planning.hardware import look
 from envs.general_points import Config as GeneralPoints
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode

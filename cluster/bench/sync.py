@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.bench import Row
 from cluster.bench.nano import write_nano_model
-from cluster.hardware import look
+from cluster.planning.hardware import look
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
 from rollout.weight_source import HuggingFaceSource

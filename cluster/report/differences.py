@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import atan, cos, pi, sin, sqrt
 from statistics import NormalDist, fmean, stdev
 
-from cluster.intervals import paired_difference
+from cluster.measuring.intervals import paired_difference
 from cluster.record.episode_log import EpisodeRecord
 from cluster.report.records import Point, Rate
 

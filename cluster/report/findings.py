@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from cluster.asked import Asked
 from cluster.config import load_config, suite_environments
 from cluster.errors import RuleshiftError
+from cluster.measuring.asked import Asked
 from cluster.record.episode_log import EpisodeRecord
 from cluster.report.differences import ClusterOf, Difference, Judge, compare, over_seeds
 from cluster.report.records import Point, Rate, Study

@@ -8,7 +8,7 @@ import pytest
 
 from cluster import bench
 from cluster.bench import rollout, sync
-from cluster.doctor import examine
+from cluster.commands.doctor import examine
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from cluster.errors import ConfigError
-from cluster.nano_base import BaseRecipe, load_recipe, make_base
+from cluster.study.nano_base import BaseRecipe, load_recipe, make_base
 from rollout.transcript import ChatTokens
 
 RECIPE = Path(__file__).parents[2] / "configs" / "nano" / "base.yaml"

@@ -13,9 +13,9 @@ from ray.experimental import get_object_locations
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import load_config
-from cluster.hardware import Hardware
-from cluster.placement import Placement, place, reserved
-from cluster.streaming import EpisodeStream, away
+from cluster.groups.streaming import EpisodeStream, away
+from cluster.planning.hardware import Hardware
+from cluster.planning.placement import Placement, place, reserved
 from rollout.episode import Episode
 from tests.support.episodes import episode, right
 

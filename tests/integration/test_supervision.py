@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM
 
 from cluster.config import Config, load_config
 from cluster.errors import RunError
-from cluster.learner_group import LearnerGroup
-from cluster.played import choose
-from cluster.rollout_group import RolloutGroup
+from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.rollout_group import RolloutGroup
+from cluster.groups.weight_sync import WeightSync
+from cluster.iteration.played import choose
 from cluster.train_rl import train_rl
-from cluster.weight_sync import WeightSync
 from learner.config import LearnerConfig
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import EngineState, PolicyMismatch

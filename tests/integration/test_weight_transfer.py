@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from vllm.distributed.weight_transfer.nccl_common import NCCLWeightTransferInitInfo, worker_init_process_group
 from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk
 
-from cluster.learner_group import LearnerGroup
-from cluster.weight_sync import WeightSync
+from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.weight_sync import WeightSync
 from learner.config import DeepSpeedConfig, LearnerConfig, OptimizerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.learner import Learner

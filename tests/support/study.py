@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.measures import evaluate_episodes
+from cluster.measuring.measures import evaluate_episodes
 from cluster.record.episode_log import append_episodes
 from cluster.record.files import append_rows
 from rollout.episode import Episode, EpisodeEnd, Turn

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.cells import TASKS_BETWEEN_SEEDS, Cell, cell_config, cells_of
 from cluster.config import Config, parse_config
 from cluster.errors import ConfigError
+from cluster.study.cells import TASKS_BETWEEN_SEEDS, Cell, cell_config, cells_of
 
 ARMS = {"sft": {"command": "sft"}, "rl": {"command": "rl", "options": {"env": {"max_attempts": 3}}}}
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from cluster.commands.data import add_data_arguments, write_data
 from cluster.config import load_config
-from cluster.data_command import add_data_arguments, write_data
 from cluster.errors import ConfigError
 from envs.catalog import find_environment, make_environment
 from envs.protocol import Env

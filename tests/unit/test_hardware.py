@@ -2,9 +2,9 @@
 
 import doctest
 
-from cluster import hardware
 from cluster.config import load_config
-from cluster.hardware import Hardware, described, look, of_nodes, visible_gpus
+from cluster.planning import hardware
+from cluster.planning.hardware import Hardware, described, look, of_nodes, visible_gpus
 
 LISTED = "0, GPU-aaaa, 81559\n1, GPU-bbbb, 81559\n2, GPU-cccc, 40960\n"
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.asked import Asked
-from cluster.intervals import Share, interval, mcnemar, paired_difference, pass_at_k
-from cluster.measures import Rules, compare_policies, evaluate_episodes
+from cluster.measuring.asked import Asked
+from cluster.measuring.intervals import Share, interval, mcnemar, paired_difference, pass_at_k
+from cluster.measuring.measures import Rules, compare_policies, evaluate_episodes
 from envs.catalog import find_environment, make_environment
 from envs.protocol import Question
 from rollout.episode import Episode, EpisodeEnd

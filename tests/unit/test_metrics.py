@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cluster.errors import ConfigError
-from cluster.measures import evaluate_episodes
+from cluster.measuring.measures import evaluate_episodes
 from cluster.options import TrackingConfig
 from cluster.record import metrics
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
@@ -30,8 +30,8 @@ REPOSITORY = Path(__file__).parents[2]
 DASHBOARD = json.loads(Path(metrics.__file__).with_name("grafana_dashboard.json").read_text(encoding="utf-8"))
 NOWHERE = TrackingConfig(ray_metrics=False)
 LOOPS = (
-    *("cluster/rows.py", "cluster/played.py", "cluster/train_rl.py", "cluster/train_sft.py"),
-    *("cluster/imitated.py", "cluster/training.py"),
+    *("cluster/iteration/rows.py", "cluster/iteration/played.py", "cluster/train_rl.py", "cluster/train_sft.py"),
+    *("cluster/iteration/imitated.py", "cluster/training.py"),
 )
 LEARNER = ("learner/learner.py", "learner/statistics.py")
 
@@ -326,6 +326,6 @@ def test_recording_and_measuring_load_no_heavy_library() -> None:
     folder = REPOSITORY / "cluster" / "record"
     modules = [f"cluster.record.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
     heavy = {"torch", "ray", "vllm", "transformers", "deepspeed", "wandb", "tensorboard", "rich"}
-    program = f"import sys, {', '.join([*modules, 'cluster.measures'])}; print(*({heavy!r} & sys.modules.keys()))"
+    program = f"import sys, {', '.join([*modules, 'cluster.measuring.measures'])}; print(*({heavy!r} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []

@@ -3,8 +3,8 @@
 import pytest
 
 from cluster.config import Config, load_config
-from cluster.hardware import Hardware
-from cluster.placement import Placement, Role, place
+from cluster.planning.hardware import Hardware
+from cluster.planning.placement import Placement, Role, place
 
 LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=2, memory_gib=8)
 HOST = Hardware(num_nodes=1, gpus_per_node=8, gpu_memory_gib=79.6, cores_per_node=96, memory_gib=900)

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from cluster.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
+from cluster.commands.plan import main
 from cluster.config import load_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
-from cluster.hardware import Hardware, described
-from cluster.memory import learner_rows, trained_parameters
-from cluster.placement import Command
-from cluster.plan import Plan, attempts_at_most, contexts_at_most, make_plan
-from cluster.plan_command import main
-from cluster.plan_text import WIDTH, render
+from cluster.planning.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
+from cluster.planning.hardware import Hardware, described
+from cluster.planning.memory import learner_rows, trained_parameters
+from cluster.planning.placement import Command
+from cluster.planning.plan import Plan, attempts_at_most, contexts_at_most, make_plan
+from cluster.planning.plan_text import WIDTH, render
 from learner.config import LearnerConfig
 from tests.support.model_folders import NANO_SHAPES, make_folder
 
@@ -280,7 +280,7 @@ def test_planning_takes_a_moment_and_no_heavy_library(tmp_path: Path) -> None:
     model = make_folder(tmp_path / "nano")
     heavy = ("torch", "ray", "vllm", "transformers", "deepspeed", "numpy")
     program = (
-        "import sys; from cluster.plan_command import main; main(sys.argv[1:]); "
+        "import sys; from cluster.commands.plan import main; main(sys.argv[1:]); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster.commands.report import add_plot_arguments, add_report_arguments, plot, report
 from cluster.errors import RunError
 from cluster.record.files import read_rows
 from cluster.report.build import build_report
@@ -23,7 +24,6 @@ from cluster.report.page import as_script
 from cluster.report.records import Rate, measures_of, read_study
 from cluster.report.smoothing import savitzky_golay
 from cluster.report.viewer import chosen_episodes
-from cluster.report_command import add_plot_arguments, add_report_arguments, plot, report
 from tests.support.study import EVALUATIONS, NUM_TASKS, SUITES, make_run, make_study
 
 HOSTILE = '</script><script>alert(1)</script><img src="https://example.org/x.png"> \u2028 \ud800'

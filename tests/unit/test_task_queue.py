@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.task_queue import PORTIONS, TaskQueue
+from cluster.groups.task_queue import PORTIONS, TaskQueue
 from rollout.play import Task
 
 

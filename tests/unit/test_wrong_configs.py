@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cluster.architecture import KNOWN
 from cluster.config import load_config
 from cluster.errors import ConfigError
-from cluster.hardware import Hardware
-from cluster.placement import Command
-from cluster.plan import make_plan
+from cluster.planning.architecture import KNOWN
+from cluster.planning.hardware import Hardware
+from cluster.planning.placement import Command
+from cluster.planning.plan import make_plan
 from tests.support.model_folders import NANO, make_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"

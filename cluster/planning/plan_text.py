@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from cluster.faults import Finding
-from cluster.memory import Memory
-from cluster.placement import Actor, Placement
-from cluster.plan import Plan, attempts_at_most
+from cluster.planning.memory import Memory
+from cluster.planning.placement import Actor, Placement
+from cluster.planning.plan import Plan, attempts_at_most
 
 WIDTH = 100
 SCALES = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))

@@ -5,8 +5,8 @@
       .play(tasks, env, verifier, …)  ⇢  (Played, reference), each task once, in the order in which episodes end
 
 A task is the group's until its episode has come back whole. When a worker dies, its unfinished tasks go to the others
-at once (cluster/task_queue.py). Its successor starts meanwhile (cluster/rollout_workers.py), and takes a share of what
-is left as soon as it has the newest weights.
+at once (task_queue.py). Its successor starts meanwhile (rollout_workers.py), and takes a share of what is left as soon
+as it has the newest weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ from threading import Thread
 from typing import Any
 
 from cluster.errors import RunError
-from cluster.rollout_workers import Adopt, Event, ReportT, RolloutWorkers, Worker, is_death
-from cluster.task_queue import TaskQueue
+from cluster.groups.rollout_workers import Adopt, Event, ReportT, RolloutWorkers, Worker, is_death
+from cluster.groups.task_queue import TaskQueue
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.play import Task

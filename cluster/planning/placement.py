@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from cluster.config import Config
 from cluster.errors import RunError
-from cluster.hardware import Hardware, described
+from cluster.planning.hardware import Hardware, described
 
 Role = Literal["learner", "rollout"]
 Seat = tuple[Role, int]

@@ -13,8 +13,8 @@ import ray
 
 from cluster.config import Config
 from cluster.errors import RunError
+from cluster.iteration.rows import Episodes
 from cluster.record.episode_log import choose_episodes, transcribe_references
-from cluster.rows import Episodes
 from cluster.training import Training
 from learner.learner import UpdateReport
 from learner.worker import Item

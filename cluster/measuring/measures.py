@@ -19,8 +19,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from cluster.asked import Asked, TrainingRule
-from cluster.intervals import PairedDifference, Share, interval, paired_difference, pass_at_k
+from cluster.measuring.asked import Asked, TrainingRule
+from cluster.measuring.intervals import PairedDifference, Share, interval, paired_difference, pass_at_k
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig, Split
 from rollout.episode import Episode, EpisodeEnd, Turn

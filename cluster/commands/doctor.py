@@ -34,7 +34,7 @@ def _roll_out(say: Say) -> None:
     import ray
 
     from cluster.bench.nano import write_nano_model
-    from cluster.hardware import look
+    from cluster.planning.hardware import look
     from rollout.config import EngineConfig, RolloutConfig
     from rollout.worker import start_worker
 

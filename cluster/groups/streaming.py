@@ -17,7 +17,7 @@ from ray.experimental import get_local_object_locations
 from ray.util import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.placement import Placement
+from cluster.planning.placement import Placement
 
 SMALL_BYTES = 100 * 1024
 """Up to here, Ray keeps an object with its reference."""

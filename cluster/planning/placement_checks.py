@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.faults import Finding, note
-from cluster.hardware import Hardware
-from cluster.placement import Command, Placement, place
+from cluster.planning.hardware import Hardware
+from cluster.planning.placement import Command, Placement, place
 
 TRANSFERS = {"cpu": "shared_memory", "one_gpu": "ipc", "colocated": "ipc", "split": "nccl"}
 """Placement → the weight transfer that reaches its engines."""

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from cluster.config import Config
-from cluster.rows import PLAYING, Episodes
+from cluster.iteration.rows import PLAYING, Episodes
 from cluster.training import Training
 from rollout.play import Task
 

@@ -15,11 +15,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from cluster.cells import Cell
 from cluster.config import Config
 from cluster.errors import RunError
 from cluster.record.console import SECONDS_BETWEEN_LINES
 from cluster.session import StopRequest
+from cluster.study.cells import Cell
 
 CellRunner = Callable[[Config, str, Path, StopRequest], None]
 """Trains with a configuration by a command into a folder, until it ends or is asked to stop."""

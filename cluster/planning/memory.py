@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from cluster.architecture import Architecture
 from cluster.config import Config
-from cluster.hardware import GIB, Hardware
-from cluster.placement import Placement
+from cluster.planning.architecture import Architecture
+from cluster.planning.hardware import GIB, Hardware
+from cluster.planning.placement import Placement
 from learner.config import LearnerConfig
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

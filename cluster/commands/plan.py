@@ -10,10 +10,10 @@ from typing import get_args
 
 from cluster.config import load_words, to_yaml
 from cluster.errors import RuleshiftError
-from cluster.hardware import described, look
-from cluster.placement import Command
-from cluster.plan import make_plan
-from cluster.plan_text import render
+from cluster.planning.hardware import described, look
+from cluster.planning.placement import Command
+from cluster.planning.plan import make_plan
+from cluster.planning.plan_text import render
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:

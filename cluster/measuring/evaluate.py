@@ -14,12 +14,12 @@ from ray.exceptions import RayTaskError
 
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
-from cluster.learner_group import LearnerGroup
-from cluster.measures import evaluate_episodes
+from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.rollout_group import Adopt, RolloutGroup
+from cluster.measuring.measures import evaluate_episodes
 from cluster.record.console import Progress
 from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
-from cluster.rollout_group import Adopt, RolloutGroup
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
 from learner.demonstration import DemonstrationConfig

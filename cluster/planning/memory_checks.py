@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cluster.config import Config
 from cluster.faults import Finding, note
-from cluster.memory import HOST, Cache, Memory
+from cluster.planning.memory import HOST, Cache, Memory
 
 FEW_DIALOGUES = 8
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from cluster.architecture import KNOWN, Architecture, UnreadableModel, known_architecture, read_architecture
 from cluster.config import Config, suite_environments
 from cluster.faults import Finding, hint, note
-from cluster.placement import Command
+from cluster.planning.architecture import KNOWN, Architecture, UnreadableModel, known_architecture, read_architecture
+from cluster.planning.placement import Command
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 WEIGHT_FILES = ("*.safetensors", "*.bin")

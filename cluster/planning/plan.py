@@ -9,16 +9,16 @@
 
 from dataclasses import dataclass
 
-from cluster.architecture import Architecture
-from cluster.checks import check, steps_per_iteration
 from cluster.config import Config, suite_environments
 from cluster.errors import ConfigError
 from cluster.faults import Finding
-from cluster.hardware import Hardware
-from cluster.memory import Cache, Memory, cache_of, memory_of, trained_parameters
-from cluster.memory_checks import memory_findings
-from cluster.model_checks import architecture_of
-from cluster.placement import Command, Placement, place
+from cluster.planning.architecture import Architecture
+from cluster.planning.checks import check, steps_per_iteration
+from cluster.planning.hardware import Hardware
+from cluster.planning.memory import Cache, Memory, cache_of, memory_of, trained_parameters
+from cluster.planning.memory_checks import memory_findings
+from cluster.planning.model_checks import architecture_of
+from cluster.planning.placement import Command, Placement, place
 from envs.protocol import EnvConfig
 
 __all__ = ["Batch", "Plan", "Work", "check", "make_plan"]

@@ -2,7 +2,7 @@
 
     check(config, hardware, command)   →  all findings at once: what is fatal first, then notes
 
-The rules stand below and, for models and placements, in cluster/model_checks.py and cluster/placement_checks.py.
+The rules stand below and, for models and placements, in model_checks.py and placement_checks.py.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from cluster.config import Config, SuiteEnvironment, suite_environments
 from cluster.faults import Finding, hint, note
-from cluster.hardware import Hardware
-from cluster.model_checks import model_findings
-from cluster.placement import Command
-from cluster.placement_checks import placement_findings
+from cluster.planning.hardware import Hardware
+from cluster.planning.model_checks import model_findings
+from cluster.planning.placement import Command
+from cluster.planning.placement_checks import placement_findings
 from envs.catalog import find_environment
 from envs.protocol import EnvConfig
 from learner.demonstration import DemonstrationConfig

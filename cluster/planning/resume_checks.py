@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.faults import Finding
-from cluster.model_checks import architecture_of
+from cluster.planning.model_checks import architecture_of
 from cluster.record.run_directory import RunDirectory
 from learner.config import CHECKPOINT_OPTIONS
 

@@ -5,14 +5,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.cells import cell_config, cells_of
 from cluster.config import Config, describe_options, load_config, load_words
 from cluster.errors import ConfigError
-from cluster.hardware import Hardware, described, look
-from cluster.placement import Command
-from cluster.plan import make_plan
-from cluster.plan_text import render
-from cluster.resume_checks import resume_findings
+from cluster.planning.hardware import Hardware, described, look
+from cluster.planning.placement import Command
+from cluster.planning.plan import make_plan
+from cluster.planning.plan_text import render
+from cluster.planning.resume_checks import resume_findings
+from cluster.study.cells import cell_config, cells_of
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     words = [word for word in arguments.overrides if word not in folders]
     config = _of_run(Path(folders[0]), words) if folders else load_words(words)
     make_plan(config, "evaluate", _hardware(config)).refuse()
-    from cluster.evaluate_runs import evaluate_model, evaluate_run
+    from cluster.measuring.evaluate_runs import evaluate_model, evaluate_run
 
     if folders:
         evaluate_run(config, Path(folders[0]), every=arguments.all_checkpoints)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.learner_group import LearnerGroup
+from cluster.groups.learner_group import LearnerGroup
 from rollout.engine import PolicyMismatch, Prompt
 from rollout.probe import TOLERANCES, ProbeExpectation
 from rollout.weight_transfer import SyncReport

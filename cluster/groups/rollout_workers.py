@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.errors import RunError
-from cluster.learner_group import LearnerDied
+from cluster.groups.learner_group import LearnerDied
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
 from rollout.worker import WorkerDied, start_worker

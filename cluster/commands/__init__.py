@@ -1,0 +1,1 @@
+"""What each command takes, and what it checks before anything starts."""

@@ -1,0 +1,1 @@
+"""What happens in one iteration of a run."""

@@ -1,0 +1,1 @@
+"""What a policy does on tasks that it was never trained on, and how sure that is."""
