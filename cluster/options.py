@@ -6,21 +6,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cluster.record.compute_ledger import ComputeConfig
+from cluster.record.metrics import TrackingConfig
 
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class TrackingConfig(_Options):
-    """Where metrics go besides the run's own files."""
-
-    tensorboard: bool = False
-    """Write TensorBoard events into the run's folder; needs the package `tensorboard`."""
-    wandb_project: str | None = None
-    """The Weights & Biases project to log to; needs the package `wandb`."""
-    ray_metrics: bool = True
-    """Export through Ray, so that the metrics stand in its Prometheus endpoint."""
 
 
 class ClusterConfig(_Options):

@@ -30,7 +30,7 @@ def train_rl(
                 run.push()
                 with run.phase("rollout"):
                     played = ahead.next(run.iteration)
-                version = run.learner.version()
+                version = run.actors.learner.version()
                 with transcripts(played, run):
                     chosen = choose(played, version, config)
                     items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]

@@ -1,4 +1,4 @@
-"""What `rl` and `sft` share: the groups, their weights, evaluations, checkpoints and records of one run.
+"""What `rl` and `sft` share: the phases, evaluations, checkpoints and records of one run.
 
     with open_training(config, "rl", resume) as run:        cluster/open_training.py
         while run.goes_on(): …                             cluster/train_rl.py, cluster/train_sft.py
@@ -9,29 +9,23 @@ The driver sees references and summaries; no token of an episode passes through 
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from cluster.config import Config
-from cluster.groups.learner_group import LearnerGroup
-from cluster.groups.rollout_group import RolloutGroup
+from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
-from cluster.groups.weight_sync import WeightSync
-from cluster.iteration.rows import SPEED
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress
-from cluster.record.metrics import MetricsRecorder
+from cluster.record.metrics import SPEED, MetricsRecorder
 from cluster.record.run_directory import RunDirectory
 from cluster.session import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
 from learner.worker import Item
-from rollout.probe import make_probe
 from rollout.transcript import ChatTokens
 
 STATE_FILE = "run.json"
@@ -52,48 +46,28 @@ class Training:
         self.row: dict[str, float] = {}
         self.recorder: MetricsRecorder
         self.progress = Progress(kind, config.cluster.iterations, log=directory.log)
-        self.model = Path(config.learner.model or "")
-        self.chat = ChatTokens.load(self.model)
-        self._placement = placement
+        self.chat = ChatTokens.load(Path(config.learner.model or ""))
+        self.actors = Actors(config, placement, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
-        self._pushed_version = 0
-        self._takes_turns = config.rollout.engine.sleeps
+        self._evaluator = Evaluator(config, self.actors, directory, self.chat)
         self._iteration_began, self._driver_began = time.perf_counter(), time.process_time()
-        self.rollouts = RolloutGroup(
-            self.model,
-            config.rollout,
-            resources=self._placement.rollout_options,
-            max_restarts=config.cluster.max_worker_restarts,
-            start_timeout_seconds=config.cluster.start_timeout_seconds,
-            step_timeout_seconds=config.cluster.step_timeout_seconds,
-            say=self.progress.say,
-            prefix=f"{config.cluster.name}-rollout",
-        )
-        self._evaluator = Evaluator(config, self.rollouts, self.adopt, directory, self.chat)
-        self.learner: LearnerGroup
-        self._sync: WeightSync
 
     def begin(self, cleaning: ExitStack) -> None:
-        """Start both groups at the same time, and go on from the newest checkpoint where there is one."""
+        """Start both groups, and go on from the newest checkpoint where there is one."""
         started = time.monotonic()
-        cleaning.callback(self.rollouts.close)
-        self.rollouts.begin(self.config.cluster.num_rollout_workers)
-        if self._takes_turns:
-            # An engine takes its share of the memory that it finds free as it starts.
-            self.rollouts.wait()
-        with self.rollouts.asleep() if self._takes_turns else nullcontext():
-            self._start_learner()
-        cleaning.callback(self._close_learner)
-        self.rollouts.wait()
+        self.actors.begin(cleaning)
+        num_parameters = self.actors.learner.num_parameters
+        recomputes = self.config.learner.deepspeed.gradient_checkpointing
+        self.ledger.model = ModelSize(parameters=num_parameters, recomputes=recomputes)
         self._restore()
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
         seconds = time.monotonic() - started
         workers = self.config.cluster.num_rollout_workers
         self.progress.say(
-            f"{self.learner.num_parameters / 1e6:.2f} M parameters; {self.config.learner.num_ranks} learner "
-            f"rank(s) and {workers} rollout worker(s) started in {seconds:.0f} s; records in {self.directory.path}"
+            f"{num_parameters / 1e6:.2f} M parameters; {self.config.learner.num_ranks} learner rank(s) and "
+            f"{workers} rollout worker(s) started in {seconds:.0f} s; records in {self.directory.path}"
         )
 
     def goes_on(self) -> bool:
@@ -129,33 +103,17 @@ class Training:
 
     def learn(self, items: Sequence[Item]) -> UpdateReport:
         """One update."""
-        with self._at_work(), self.phase("learn"):
-            return learn(self.learner, items, self.directory, self.iteration)
-
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """The learner has what it needs to step, and the GPUs that it shares."""
-        with self.rollouts.asleep():
-            if self.config.learner.rests:
-                self.learner.work()
-            yield
-            if self.config.learner.rests:
-                self.learner.rest()
+        with self.actors.at_work(), self.phase("learn"):
+            return learn(self.actors.learner, items, self.directory, self.iteration)
 
     def push(self) -> None:
         """Give all rollout workers the learner's weights, unless they have them."""
-        version = self.learner.version()
-        if version == self._pushed_version:
+        if not self.actors.workers_are_behind:
             return
         with self.phase("push"):
-            report = self.rollouts.give(self._sync.push)
+            report = self.actors.push()
         self.ledger.charge_seconds("sync", self.row["seconds/push"])
-        self._pushed_version = version
         self.row |= {"push/gap": report.gap, "push/bytes": report.sync.num_bytes}
-
-    def adopt(self, workers: Any) -> None:
-        """Give new workers the newest weights."""
-        self._sync.push(workers)
 
     def evaluate_if_due(self) -> None:
         """Measure the present policy on all suites, where the config says so for this iteration."""
@@ -182,7 +140,7 @@ class Training:
         self.push()
         with self.phase("evaluate"):
             rows = self._evaluator.run(self.iteration, wanted, self.progress)
-            loss = self._evaluator.generalisation_loss(self.learner)
+            loss = self._evaluator.generalisation_loss()
         self.ledger.charge_seconds("evaluate", self.row["seconds/evaluate"])
         for row in rows:
             shown, sampled = int(row["num_shown_tokens"]), int(row["num_sampled_tokens"])
@@ -209,7 +167,7 @@ class Training:
             with self.phase("checkpoint"):
                 self.save()
         if cluster.export_every and self.iteration % cluster.export_every == 0:
-            self.learner.export(self.directory.path / "exports" / f"iteration_{self.iteration:06d}")
+            self.actors.learner.export(self.directory.path / "exports" / f"iteration_{self.iteration:06d}")
 
     def save(self) -> None:
         """Keep everything that the next iteration depends on."""
@@ -217,8 +175,8 @@ class Training:
             return
         partial = self.directory.checkpoint_partial(self.iteration)
         (partial / LEARNER_FOLDER).mkdir()
-        with self._at_work():
-            self.learner.save(partial / LEARNER_FOLDER)
+        with self.actors.at_work():
+            self.actors.learner.save(partial / LEARNER_FOLDER)
         state = {"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best}
         (partial / STATE_FILE).write_text(json.dumps(state))
         self.directory.commit_checkpoint(partial, self.iteration)
@@ -227,57 +185,25 @@ class Training:
     def finish(self) -> None:
         """Evaluate the last policy and leave it as a Hugging Face folder."""
         self.evaluate_if_due()
-        self.learner.export(self.directory.path / POLICY_FOLDER)
+        self.actors.learner.export(self.directory.path / POLICY_FOLDER)
         self.recorder.close()
         self.progress.close()
 
-    def _start_learner(self) -> None:
-        self.learner = LearnerGroup.start(
-            self.config.learner,
-            self.config.rollout.temperature,
-            resources=self._placement.learner_options,
-            threads=self._placement.learner_threads,
-            timeout_seconds=self.config.cluster.step_timeout_seconds,
-            prefix=f"{self.config.cluster.name}-learner{'-again' * self.supervisor.num_restarts}",
-        )
-        self._sync = WeightSync(
-            self.learner,
-            make_probe(
-                _vocabulary(self.model),
-                forbidden_token_ids=self.chat.forbidden_token_ids,
-                picture_token_id=self.chat.image_token_id,
-            ),
-            backend=self.config.rollout.engine.weight_transfer,
-            dtype=self.config.rollout.engine.dtype,
-            options={},
-        )
-        if self.config.learner.rests:
-            self.learner.rest()
-        self.ledger.model = ModelSize(
-            parameters=self.learner.num_parameters, recomputes=self.config.learner.deepspeed.gradient_checkpointing
-        )
-
     def _restart_learner(self) -> None:
-        self.learner.close()
-        self._start_learner()
+        self.actors.start_learner()
         self._restore()
-
-    def _close_learner(self) -> None:
-        self.learner.close()  # whichever it is by then
 
     def load(self, checkpoint: Path) -> None:
         """Be where a checkpoint was written."""
         state = json.loads((checkpoint / STATE_FILE).read_text())
-        with self._at_work():
-            self.learner.restore(checkpoint / LEARNER_FOLDER)
+        self.actors.restore(checkpoint / LEARNER_FOLDER)
         self.iteration, self.best = state["iteration"], state["best"]
         self.ledger.restore(state["ledger"])
-        self._pushed_version = -1
 
     def _restore(self) -> None:
         """Back to the newest whole checkpoint, or to the beginning; rows of what is undone go."""
         found = self.directory.newest_checkpoint()
-        self.iteration, self.row, self._pushed_version = 0, {}, -1
+        self.iteration, self.row = 0, {}
         self._iteration_began = time.perf_counter()
         if found is not None:
             self.load(found)
@@ -292,8 +218,3 @@ class Training:
         value = next((row.get(metric) for row in rows if row["suite"] == suite), None)
         if value is not None and value > self.best.get("value", float("-inf")):
             self.best = {"iteration": self.iteration, "metric": wanted, "value": value}
-
-
-def _vocabulary(model: Path) -> int:
-    config = AutoConfig.from_pretrained(model)
-    return (getattr(config, "text_config", None) or config).vocab_size

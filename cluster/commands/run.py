@@ -58,7 +58,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     words = [word for word in arguments.overrides if word not in folders]
     config = _of_run(Path(folders[0]), words) if folders else load_words(words)
     make_plan(config, "evaluate", _hardware(config)).refuse()
-    from cluster.measuring.evaluate_runs import evaluate_model, evaluate_run
+    from cluster.evaluate_runs import evaluate_model, evaluate_run
 
     if folders:
         evaluate_run(config, Path(folders[0]), every=arguments.all_checkpoints)

@@ -1,6 +1,6 @@
 """All rollout workers as one: plays tasks on whichever is free.
 
-    RolloutGroup(model, config, …).begin(number); .wait()
+    RolloutGroup(RolloutWorkers(…)).begin(number); .wait()
       .give(push)                        new weights for all
       .play(tasks, env, verifier, …)  ⇢  (Played, reference), each task once, in the order in which episodes end
 
@@ -9,9 +9,8 @@ at once (task_queue.py). Its successor starts meanwhile (rollout_workers.py), an
 as it has the newest weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -29,30 +28,8 @@ from verifier.rewards import VerifierConfig
 class RolloutGroup:
     """The workers, as those see them who want episodes."""
 
-    def __init__(
-        self,
-        model: Path,
-        config: RolloutConfig,
-        *,
-        resources: Callable[[int], Mapping[str, Any]],
-        max_restarts: int,
-        start_timeout_seconds: float,
-        step_timeout_seconds: float,
-        say: Callable[[str], None],
-        prefix: str = "rollout",
-    ) -> None:
-        self._sleeps = config.engine.sleeps
-        self._start_timeout_seconds, self._step_timeout_seconds = start_timeout_seconds, step_timeout_seconds
-        self._workers = RolloutWorkers(
-            model,
-            config,
-            resources=resources,
-            max_restarts=max_restarts,
-            start_timeout_seconds=start_timeout_seconds,
-            step_timeout_seconds=step_timeout_seconds,
-            say=say,
-            prefix=prefix,
-        )
+    def __init__(self, workers: RolloutWorkers) -> None:
+        self._workers, self._sleeps = workers, workers.config.engine.sleeps
 
     def begin(self, num_workers: int) -> None:
         """Start all workers; `wait` for them."""
@@ -69,11 +46,6 @@ class RolloutGroup:
     def close(self) -> None:
         """Release all engines and end the actors."""
         self._workers.close()
-
-    @property
-    def num_restarts(self) -> int:
-        """How many workers were replaced."""
-        return self._workers.num_restarts
 
     def play(
         self,
@@ -121,7 +93,7 @@ class RolloutGroup:
     def _next(self, heard: "SimpleQueue[Event]", queue: TaskQueue[Worker], last: str) -> Event:
         """Of whom something is heard, and what."""
         # Where nobody can play, a successor has to start first.
-        seconds = self._step_timeout_seconds + (0.0 if queue.held else self._start_timeout_seconds)
+        seconds = self._workers.step_timeout_seconds + (0.0 if queue.held else self._workers.start_timeout_seconds)
         try:
             return heard.get(timeout=seconds)
         except Empty:

@@ -71,11 +71,12 @@ class RolloutWorkers:
         start_timeout_seconds: float,
         step_timeout_seconds: float,
         say: Callable[[str], None],
-        prefix: str,
+        prefix: str = "rollout",
     ) -> None:
-        self._model, self._config, self._resources, self._prefix = model, config, resources, prefix
+        self.config = config
+        self._model, self._resources, self._prefix = model, resources, prefix
         self._max_restarts, self._say = max_restarts, say
-        self._start_timeout_seconds, self._step_timeout_seconds = start_timeout_seconds, step_timeout_seconds
+        self.start_timeout_seconds, self.step_timeout_seconds = start_timeout_seconds, step_timeout_seconds
         self._workers: list[Worker] = []
         self.num_restarts = 0
         self._listeners: list[SimpleQueue[Event]] = []
@@ -93,7 +94,7 @@ class RolloutWorkers:
     def wait(self) -> None:
         """Until all that were begun can play."""
         for worker in self._workers:
-            self._get(f"start of {worker.name}", worker.starting, self._start_timeout_seconds)
+            self._get(f"start of {worker.name}", worker.starting, self.start_timeout_seconds)
             worker.has_started = worker.is_ready = True
 
     def __len__(self) -> int:
@@ -148,7 +149,7 @@ class RolloutWorkers:
 
     def _cause_of_death(self, worker: Worker) -> Exception | None:
         try:
-            self._get(f"a sign of life of {worker.name}", worker.actor.process_id.remote(), self._step_timeout_seconds)
+            self._get(f"a sign of life of {worker.name}", worker.actor.process_id.remote(), self.step_timeout_seconds)
         except EngineError as error:
             return error
         return None
@@ -170,7 +171,7 @@ class RolloutWorkers:
         try:
             while worker is not None and not worker.is_ready:
                 try:
-                    self._get(f"start of {worker.name}", worker.starting, self._start_timeout_seconds)
+                    self._get(f"start of {worker.name}", worker.starting, self.start_timeout_seconds)
                 except Exception as error:
                     worker = self._relaunch(worker, error)
                     continue
@@ -209,13 +210,13 @@ class RolloutWorkers:
     def _launch(self, number: int, life: int = 0) -> Worker:
         # A replacement bears another name: Ray gives a name free only some time after its actor's death.
         name = f"{self._prefix}-{number}" + (f"-again-{life}" if life else "")
-        actor = start_worker(name, self._model, self._config, **self._resources(number))
+        actor = start_worker(name, self._model, self.config, **self._resources(number))
         return Worker(number, life, name, actor, actor.start.remote())
 
     def settle(self) -> None:
         """Wait for all that are being started."""
         for thread in self._replacing:
-            thread.join(self._start_timeout_seconds + self._step_timeout_seconds)
+            thread.join(self.start_timeout_seconds + self.step_timeout_seconds)
         self._raise_trouble()
 
     def _raise_trouble(self) -> None:
@@ -226,7 +227,7 @@ class RolloutWorkers:
         """Call a method of all at once."""
         calls = [(worker, getattr(worker.actor, method).remote()) for worker in self._workers]
         for worker, call in calls:
-            self._get(f"{method} of {worker.name}", call, self._step_timeout_seconds)
+            self._get(f"{method} of {worker.name}", call, self.step_timeout_seconds)
 
     def close(self) -> None:
         """Release all engines and end the actors."""

@@ -48,8 +48,7 @@ class PlayAhead:
         def play() -> None:
             started = time.perf_counter()
             try:
-                rollouts = self._run.rollouts
-                for pair in rollouts.play(tasks, config.env, config.verifier, config.rollout, self._run.adopt):
+                for pair in self._run.actors.play(tasks, config.env, config.verifier, config.rollout):
                     self._run.stream.send(pair[1])
                     heard.put(pair)
                 self._run.stream.flush()

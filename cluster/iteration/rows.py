@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from cluster.record.metrics import SPEED
 from learner.learner import UpdateReport
 from rollout.episode import EpisodeEnd
 from rollout.worker import Played
 
 Episodes = list[tuple[Played, Any]]
 """Summary and reference of each."""
-SPEED = "seconds/"
-"""What metrics of time begin with: they alone differ between two runs of one config."""
 PLAYING = f"{SPEED}playing"
 """How long an iteration's episodes took, whatever else was done meanwhile."""
 

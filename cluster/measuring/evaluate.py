@@ -1,6 +1,6 @@
 """Measures a policy on named suites: environments with other rules, looks or targets, always the same tasks.
 
-    Evaluator(config, rollouts, …).run(iteration)   →  one row for each suite and temperature
+    Evaluator(config, actors, …).run(iteration)   →  one row for each suite and temperature
 
 Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
@@ -14,8 +14,7 @@ from ray.exceptions import RayTaskError
 
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
-from cluster.groups.learner_group import LearnerGroup
-from cluster.groups.rollout_group import Adopt, RolloutGroup
+from cluster.groups.actors import Actors
 from cluster.measuring.measures import evaluate_episodes
 from cluster.record.console import Progress
 from cluster.record.episode_log import append_episodes, transcribe
@@ -31,13 +30,10 @@ from verifier.rewards import VerifierConfig
 
 
 class Evaluator:
-    """Plays and measures all suites with the rollout workers' present policy."""
+    """Plays and measures all suites with the present policy."""
 
-    def __init__(
-        self, config: Config, rollouts: RolloutGroup, adopt: Adopt, directory: RunDirectory, chat: ChatTokens
-    ) -> None:
-        self._config, self._rollouts, self._adopt = config, rollouts, adopt
-        self._directory, self._chat = directory, chat
+    def __init__(self, config: Config, actors: Actors, directory: RunDirectory, chat: ChatTokens) -> None:
+        self._config, self._actors, self._directory, self._chat = config, actors, directory, chat
         self._training_targets: Any = None
 
     def wanted(self, *, is_final: bool) -> list[tuple[str, float]]:
@@ -62,7 +58,7 @@ class Evaluator:
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 
-    def generalisation_loss(self, learner: LearnerGroup) -> dict[str, float]:
+    def generalisation_loss(self) -> dict[str, float]:
         """The cross-entropy of demonstrations of the validation split, where the config asks for it."""
         count = self._config.evaluation.generalisation_loss
         if not count:
@@ -74,7 +70,7 @@ class Evaluator:
             episode = to_episode(demonstration, self._chat)
             length = sum(turn.num_tokens for turn in episode.turns)
             items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
-        return {"generalisation_loss": learner.loss_of(items)}
+        return {"generalisation_loss": self._actors.learner.loss_of(items)}
 
     def _measure(self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int) -> Any:
         """Play a suite; the reference of its row."""
@@ -87,7 +83,7 @@ class Evaluator:
             for seed in range(first, first + (options.episodes or evaluation.episodes))
             for sample in range(evaluation.samples_per_task)
         ]
-        played = list(self._rollouts.play(tasks, env, verifier, config, self._adopt))
+        played = list(self._actors.play(tasks, env, verifier, config))
         if not played:
             raise RunError(f"suite {suite} played nothing")
         context = {"iteration": iteration, "suite": suite, "temperature": temperature}

@@ -20,13 +20,29 @@ from numbers import Real
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from pydantic import BaseModel, ConfigDict
+
 from cluster.errors import ConfigError
-from cluster.options import TrackingConfig
 from cluster.record.run_directory import RunDirectory, Table
 
 GAUGE_PREFIX = "ruleshift_"
 """Of the names that are exported through Ray, which puts `ray_` before it."""
+SPEED = "seconds/"
+"""What metrics of time begin with: they alone differ between two runs of one config."""
 _EVALUATION_LABELS = ("suite", "temperature")
+
+
+class TrackingConfig(BaseModel):
+    """Where metrics go besides the run's own files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    tensorboard: bool = False
+    """Write TensorBoard events into the run's folder; needs the package `tensorboard`."""
+    wandb_project: str | None = None
+    """The Weights & Biases project to log to; needs the package `wandb`."""
+    ray_metrics: bool = True
+    """Export through Ray, so that the metrics stand in its Prometheus endpoint."""
 
 
 def gauge_name(name: str) -> str:

@@ -18,6 +18,7 @@ from cluster.config import Config, load_config
 from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
+from cluster.groups.rollout_workers import RolloutWorkers
 from cluster.groups.weight_sync import WeightSync
 from cluster.iteration.played import choose
 from cluster.train_rl import train_rl
@@ -74,7 +75,7 @@ class Playing:
         self.source = HuggingFaceSource(self.module, model)
         self.said: list[str] = []
         self.num_adopted = 0
-        self.group = RolloutGroup(
+        self.workers = RolloutWorkers(
             model,
             self.config,
             resources=lambda number: {"num_cpus": 0},
@@ -83,12 +84,13 @@ class Playing:
             step_timeout_seconds=200,
             say=self.said.append,
         )
+        self.group = RolloutGroup(self.workers)
         self.group.begin(2)
         self.group.wait()
 
     @property
     def actors(self) -> list[Any]:
-        return [worker.actor for worker in self.group._workers.ready]
+        return [worker.actor for worker in self.workers.ready]
 
     def kill(self, number: int) -> None:
         [process_id] = ray.get([self.actors[number].process_id.remote()])
@@ -189,7 +191,7 @@ def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_w
 
 def test_a_dead_worker_stops_the_run_when_no_more_may_be_replaced(playing: Playing) -> None:
     playing.group._workers.settle()
-    playing.group._workers._max_restarts = playing.group.num_restarts
+    playing.workers._max_restarts = playing.workers.num_restarts
     heard = playing.play(100)
     next(heard)
     playing.kill(1)

@@ -17,11 +17,10 @@ import pytest
 
 from cluster.errors import ConfigError
 from cluster.measuring.measures import evaluate_episodes
-from cluster.options import TrackingConfig
 from cluster.record import metrics
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress, duration
-from cluster.record.metrics import MetricsRecorder, check_tracking, gauge_name
+from cluster.record.metrics import MetricsRecorder, TrackingConfig, check_tracking, gauge_name
 from cluster.record.run_directory import RunDirectory
 from rollout.episode import EpisodeEnd
 from tests.support.episodes import episode, right, wrong
@@ -326,6 +325,8 @@ def test_recording_and_measuring_load_no_heavy_library() -> None:
     folder = REPOSITORY / "cluster" / "record"
     modules = [f"cluster.record.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
     heavy = {"torch", "ray", "vllm", "transformers", "deepspeed", "wandb", "tensorboard", "rich"}
-    program = f"import sys, {', '.join([*modules, 'cluster.measuring.measures'])}; print(*({heavy!r} & sys.modules.keys()))"
+    program = (
+        f"import sys, {', '.join([*modules, 'cluster.measuring.measures'])}; print(*({heavy!r} & sys.modules.keys()))"
+    )
     ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []

@@ -1,0 +1,139 @@
+"""Both groups of a run, and the weights that go from the one to the other.
+
+Actors(config, placement, chat, say).begin(cleaning)
+  .play(tasks, env, verifier, config)  ⇢  (Played, reference), each task once
+  .learner                                under `at_work` where it steps, saves or loads
+  .push()                              →  PushReport: the workers have the learner's weights, and it is shown
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from cluster.config import Config
+from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.rollout_group import RolloutGroup
+from cluster.groups.rollout_workers import RolloutWorkers
+from cluster.groups.weight_sync import PushReport, WeightSync
+from cluster.planning.placement import Placement
+from envs.protocol import EnvConfig
+from rollout.config import RolloutConfig
+from rollout.play import Task
+from rollout.probe import make_probe
+from rollout.transcript import ChatTokens
+from rollout.worker import Played
+from verifier.rewards import VerifierConfig
+
+NOTHING = -1
+"""The version that workers have of a learner that has sent them none."""
+
+
+class Actors:
+    """The rollout workers and the learner's ranks."""
+
+    def __init__(self, config: Config, placement: Placement, chat: ChatTokens, say: Callable[[str], None]) -> None:
+        cluster = config.cluster
+        self._config, self._placement = config, placement
+        self._model = Path(config.learner.model or "")
+        self._takes_turns = config.rollout.engine.sleeps
+        self._rollouts = RolloutGroup(
+            RolloutWorkers(
+                self._model,
+                config.rollout,
+                resources=placement.rollout_options,
+                max_restarts=cluster.max_worker_restarts,
+                start_timeout_seconds=cluster.start_timeout_seconds,
+                step_timeout_seconds=cluster.step_timeout_seconds,
+                say=say,
+                prefix=f"{cluster.name}-rollout",
+            )
+        )
+        self._probe = make_probe(
+            _vocabulary(self._model),
+            forbidden_token_ids=chat.forbidden_token_ids,
+            picture_token_id=chat.image_token_id,
+        )
+        self._num_learners = 0
+        self._pushed_version = NOTHING
+        self.learner: LearnerGroup
+        self._sync: WeightSync
+
+    def begin(self, cleaning: ExitStack) -> None:
+        """Start both groups at the same time."""
+        cleaning.callback(self._rollouts.close)
+        self._rollouts.begin(self._config.cluster.num_rollout_workers)
+        if self._takes_turns:
+            # An engine takes its share of the memory that it finds free as it starts.
+            self._rollouts.wait()
+        self.start_learner()
+        cleaning.callback(self._close_learner)
+        self._rollouts.wait()
+
+    def start_learner(self) -> None:
+        """Start all ranks, in the place of any that there were."""
+        if self._num_learners:
+            self.learner.close()
+        with self._rollouts.asleep() if self._takes_turns else nullcontext():
+            self.learner = LearnerGroup.start(
+                self._config.learner,
+                self._config.rollout.temperature,
+                resources=self._placement.learner_options,
+                threads=self._placement.learner_threads,
+                timeout_seconds=self._config.cluster.step_timeout_seconds,
+                prefix=f"{self._config.cluster.name}-learner{'-again' * self._num_learners}",
+            )
+        engine = self._config.rollout.engine
+        self._sync = WeightSync(
+            self.learner, self._probe, backend=engine.weight_transfer, dtype=engine.dtype, options={}
+        )
+        if self._config.learner.rests:
+            self.learner.rest()
+        self._num_learners += 1
+        self._pushed_version = NOTHING
+
+    def play(
+        self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig
+    ) -> Iterator[tuple[Played, Any]]:
+        """Each task's summary and the reference of its episode, once; new workers are given the newest weights."""
+        return self._rollouts.play(tasks, env, verifier, config, self._sync_to)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The learner has what it needs to step, and the GPUs that it shares."""
+        with self._rollouts.asleep():
+            if self._config.learner.rests:
+                self.learner.work()
+            yield
+            if self._config.learner.rests:
+                self.learner.rest()
+
+    def restore(self, folder: Path) -> None:
+        """Have the learner go on from what was saved of it; the workers know nothing of that."""
+        with self.at_work():
+            self.learner.restore(folder)
+        self._pushed_version = NOTHING
+
+    @property
+    def workers_are_behind(self) -> bool:
+        """Whether the workers lack the learner's newest weights."""
+        return self.learner.version() != self._pushed_version
+
+    def push(self) -> PushReport:
+        """Give all workers the learner's weights."""
+        report = self._rollouts.give(self._sync.push)
+        self._pushed_version = self.learner.version()
+        return report
+
+    def _close_learner(self) -> None:
+        self.learner.close()  # whichever it is by then
+
+    def _sync_to(self, workers: list[Any]) -> None:
+        self._sync.push(workers)
+
+
+def _vocabulary(model: Path) -> int:
+    config = AutoConfig.from_pretrained(model)
+    return (getattr(config, "text_config", None) or config).vocab_size
