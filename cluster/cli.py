@@ -16,7 +16,7 @@
     ruleshift doctor                             prove that this machine can roll out and adopt weights
     ruleshift bench verifier|envs|rollout|sync|learner|loop   measure, print a table and one line of JSON
 
-Each command is a function below: its arguments come parsed, its result is the exit status.
+Each command is a function, below or in `cluster/commands/`: its arguments come parsed, its result is the exit status.
 """
 
 import argparse
@@ -206,7 +206,7 @@ def _tour(arguments: argparse.Namespace) -> int:
 
 
 def _city(arguments: argparse.Namespace) -> int:
-    from envs._city.build import build_city  # with numpy, which no other command needs
+    from envs._city.build import build_city  # with numpy, which playing in words does not need
 
     if arguments.style not in STYLES:
         raise RuleshiftError(f"--style {arguments.style}: there is no such style; there are {', '.join(STYLES)}")

@@ -1,4 +1,4 @@
-"""The options of the cluster, data and evaluation sections."""
+"""The options of the cluster, evaluation and compare sections."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self

@@ -1,6 +1,6 @@
 """A learner rank: a Ray actor that fetches its own episodes, learns from them and sends the weights on.
 
-    start_rank(rank, …)  ─▶  LearnerWorker (actor)
+    start_rank(name, rank, …)  ─▶  LearnerWorker (actor)
 
 `cluster/groups/learner_group.py` speaks to all ranks at once; nobody speaks to one alone.
 """

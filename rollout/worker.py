@@ -1,7 +1,7 @@
 """A rollout worker: a Ray actor with one engine, which plays the tasks it is given and adopts new weights.
 
-    start_worker(name, model, config)   ─▶  RolloutWorker (actor)
-    stream(name, worker, tasks, …)      ⇢   (Played, ObjectRef[Episode]) as each episode ends, while others still play
+    start_worker(name, model, config)                     ─▶  RolloutWorker (actor)
+    stream(name, worker, env, verifier, tasks, config)    ⇢   (Played, ObjectRef[Episode]) as each episode ends
 
 The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `WorkersClient`, which
 knows what differs between workers: their ranks in a group, and on which host they are.

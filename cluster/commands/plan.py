@@ -43,7 +43,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command by itself, as `python -m cluster.plan_command`."""
+    """The command by itself, as `python -m cluster.commands.plan`."""
     parser = argparse.ArgumentParser(prog="ruleshift plan", description=__doc__)
     add_plan_arguments(parser)
     try:

@@ -1,1 +1,1 @@
-"""What a policy does on tasks that it was never trained on, and how sure that is."""
+"""What a policy does on named suites of tasks, and how sure that is."""

@@ -1,6 +1,9 @@
 """Measures a policy on named suites: environments with other rules, looks or targets, always the same tasks.
 
-    Evaluator(config, actors, …).run(iteration)   →  one row for each suite and temperature
+    Evaluator(config, actors, …)
+      .wanted(is_final=…)                    →  each suite with each temperature
+      .run(iteration, wanted, progress)      →  one row for each
+      .generalisation_loss()                 →  the loss on demonstrations, where asked for
 
 Episodes are measured where they are, in a Ray task; the driver gets the row.
 """

@@ -1,6 +1,7 @@
 """What a plan expects each device to hold, in GiB: exact where it is arithmetic, and an estimate for activations.
 
-    memory_of(config, architecture, placement, hardware)   →  Memory: a table of rows, and whether each phase fits
+    memory_of(config, architecture, placement, hardware)   →  Memory of each kind of device: rows, and whether they fit
+    cache_of(config, architecture, hardware)               →  Cache: what an engine can keep of contexts
 
 P parameters, of which T are trained by R ranks; b bytes to a value of the model, which is 2 in bfloat16:
 

@@ -1,7 +1,8 @@
 """Which actor sits where: bundles of a Ray placement group, and who takes what of each.
 
-place(config, hardware)       →  Placement      pure
-reserved(placement, seconds)  →  the same, with Ray's placement group behind it
+place(config, hardware, command)   →  Placement      pure
+rooms(config, hardware)            →  how many such runs there is room for
+reserved(placement, seconds)       →  the same, with Ray's placement group behind it
 
 cpu          bundle i: learner rank i and rollout worker i, on the cores of one host
 one_gpu      one bundle: both take turns on one GPU
@@ -94,7 +95,7 @@ class Placement:
 
 
 def place(config: Config, hardware: Hardware | None = None, command: Command = "rl") -> Placement:
-    """Who sits where; without hardware, on what the configuration describes. It judges nothing: `plan.check` does."""
+    """Who sits where; without hardware, on what the configuration describes. It judges nothing: `checks.check` does."""
     hardware = hardware or described(config)
     ranks = config.learner.num_ranks
     workers = config.cluster.num_rollout_workers

@@ -4,7 +4,7 @@
     plan.refuse()                             raises ConfigError with every reason, where it cannot run
     check(config, hardware, command)       →  findings    the rules alone, without memory and compute
 
-`cluster.plan_text.render` writes a plan for a terminal.
+`cluster.planning.plan_text.render` writes a plan for a terminal.
 """
 
 from dataclasses import dataclass

@@ -86,14 +86,11 @@ class MetricsRecorder:
             self._listeners.append(_RayGauges(run_directory.name, arm))
 
     def record(self, kind: Table, row: Mapping[str, Any]) -> None:
-        """Append the row to its file; the numbers of `metrics` and `evaluations` go to all listeners too."""
+        """Append the row to its file; its numbers go to all listeners too."""
         needed = {"iteration", *(_EVALUATION_LABELS if kind == "evaluations" else ())}
         if missing := sorted(needed - row.keys()):
             raise ValueError(f"a row of {kind} needs {', '.join(missing)}; it has {', '.join(row) or 'nothing'}")
         self._run.append(kind, row)
-        if kind == "compute":
-            # It stands in the rows of metrics already.
-            return
         labels = {name: _label(row[name]) for name in _EVALUATION_LABELS if kind == "evaluations"}
         numbers = {
             name: float(value)

@@ -3,11 +3,12 @@
     runs/<date>_<name>/
       config.yaml         the resolved configuration         metrics.jsonl       a row for each iteration
       log.txt             what was said on the way           evaluations.jsonl   a row for each suite and evaluation
-      episodes/           transcripts and records            compute.jsonl       both ledgers
-      images/             pictures, by digest                checkpoints/        see `cluster/record/checkpoints.py`
-      plots/  failures/   figures; batches that broke
+      episodes/           transcripts and records            checkpoints/        see `cluster/record/checkpoints.py`
+      images/             pictures, by digest                policy/             the last policy, for Transformers
+      failures/           batches that broke                 exports/            earlier ones, where asked for
 
-JSONL is the truth; whatever else shows metrics is told the same rows.
+JSONL is the truth, compute by both ledgers in every row; whatever else shows metrics is told the same rows.
+`ruleshift report` adds report.html, figures/ and numbers.csv, `ruleshift plot` adds plots/.
 """
 
 import re
@@ -20,10 +21,10 @@ from cluster.errors import RunError
 from cluster.record.checkpoints import Checkpoints, verify_checkpoint
 from cluster.record.files import append_rows, drop_rows, read_rows, replace
 
-Table = Literal["metrics", "evaluations", "compute"]
+Table = Literal["metrics", "evaluations"]
 """The files of rows."""
 
-_FOLDERS = ("episodes", "images", "checkpoints", "plots", "failures")
+_FOLDERS = ("episodes", "images", "checkpoints", "failures")
 
 
 class RunDirectory:
@@ -35,9 +36,8 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
         self.evaluations = path / "evaluations.jsonl"
-        self.compute = path / "compute.jsonl"
         self.log = path / "log.txt"
-        self.episodes, self.images, self.checkpoints_folder, self.plots, self.failures = map(path.joinpath, _FOLDERS)
+        self.episodes, self.images, self.checkpoints_folder, self.failures = map(path.joinpath, _FOLDERS)
         self._checkpoints = Checkpoints(self.checkpoints_folder)
 
     @classmethod

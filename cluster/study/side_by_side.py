@@ -1,4 +1,4 @@
-"""Cells of a study at the same time, each in a process of its own that Ray places: a task group with its own actors.
+"""Cells of a study at the same time, each an actor that Ray places, which starts the run's own actors.
 
 make_side_by_side(config, cells, folder, stop, width=4, make=make_cell)
 

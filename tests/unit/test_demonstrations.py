@@ -340,7 +340,7 @@ def test_equal_options_make_equal_demonstrations_from_whichever_seed() -> None:
 
 def test_making_demonstrations_loads_no_heavy_library() -> None:
     program = (
-        "import sys, cluster.data_command\n"
+        "import sys, cluster.commands.data\n"
         "from envs.add_up import Config, Environment\n"
         "from learner.demonstration import DemonstrationConfig\n"
         "from learner.demonstrations import make_demonstrations\n"

@@ -41,7 +41,7 @@ def test_every_run_has_a_folder_of_its_own_with_all_that_belongs_in_it(tmp_path:
     assert len({run.path for run in runs}) == 4
     assert all(run.path.is_dir() and run.name.split("_")[1] == "nano" for run in runs)
     inner = {path.name for path in runs[0].path.iterdir()}
-    assert inner == {"episodes", "images", "checkpoints", "plots", "failures"}
+    assert inner == {"episodes", "images", "checkpoints", "failures"}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..\n", "a b", "../up"])
@@ -69,11 +69,11 @@ def test_rows_come_back_as_they_were_and_what_is_no_number_is_null(run: RunDirec
         {"iteration": 3, "loss": 0.5, "bad": None, "far": [None, 1.0], "arm": "größer"},
         {"iteration": 4, "flops": 10**20, "grid": [0, 1, 2]},
     ]
-    assert run.rows("compute") == []
+    assert run.rows("evaluations") == []
 
 
 def test_an_unknown_table_is_refused(run: RunDirectory) -> None:
-    with pytest.raises(ValueError, match="there are metrics, evaluations, compute"):
+    with pytest.raises(ValueError, match="there are metrics, evaluations"):
         run.append("metrisc", {})  # pyright: ignore[reportArgumentType]
 
 
