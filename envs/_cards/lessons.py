@@ -41,6 +41,9 @@ class LessonConfig(BaseModel):
     """With answers `right`, the share of lessons in which one or two wrong answers are shown first."""
     right_chance: float = Field(default=0.4, gt=0, le=1)
     """With answers `mixed`, the chance of each answer to be right."""
+    misread_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of wrong answers that misread a number too; they are shown and never learned, so that cards are read anew
+    after each verdict, and not copied from the answer before."""
     max_turns: int = Field(default=4, ge=1)
     """With answers `mixed`, the most answers of a lesson; the first right one ends it."""
 
@@ -90,10 +93,13 @@ class Teacher:
                 is_right = generator.random() < config.right_chance
             else:
                 is_right = len(turns) == num_shown
-            answer = question.expert_answer if is_right else mixed_up(hand, generator)
+            is_last = len(turns) == num_turns - 1  # something has to be learned
+            misreads = not (is_right or is_last) and generator.random() < config.misread_fraction
+            answer = question.expert_answer if is_right else mixed_up(hand, generator, misreads=misreads)
             verdict = environment.verifier.judge(answer, hand)
             # A random formula that happens to be right ends the lesson early, and is as good as the expert's.
-            turns.append(LessonTurn(question.text, answer, is_learned=verdict.correct or config.answers == "mixed"))
+            is_learned = not misreads and (verdict.correct or config.answers == "mixed")
+            turns.append(LessonTurn(question.text, answer, is_learned))
             question = episode.next_question(answer, verdict)
         return Lesson(hand, tuple(turns))
 
@@ -124,13 +130,18 @@ class Teacher:
         return self._environments[drawn]
 
 
-def mixed_up(hand: Hand, generator: Random) -> str:
+def mixed_up(hand: Hand, generator: Random, *, misreads: bool = False) -> str:
     """Cards and numbers as they are, and a formula drawn at random (7 in 10), with one wrong number (2) or a gap (1).
 
-    A formula that happens to make the target stays: a random answer is random.
+    A formula that happens to make the target stays: a random answer is random. One that misreads has one of its numbers
+    wrong, and counts with it.
     """
     kind = generator.choices(("formula", "number", "gap"), (7, 2, 1))[0]
-    numbers = list(hand.numbers)
+    read = list(hand.numbers)
+    if misreads:
+        place = generator.randrange(len(read))
+        read[place] = generator.choice([number for number in range(1, 14) if number != read[place]])
+    numbers = list(read)
     if kind == "number":
         numbers[generator.randrange(len(numbers))] = generator.randint(1, 13)
     formula = random_formula(numbers, generator)
@@ -138,7 +149,7 @@ def mixed_up(hand: Hand, generator: Random) -> str:
         pieces = _pieces(formula)
         del pieces[generator.randrange(len(pieces))]
         formula = "".join(pieces)
-    fields = {"cards": list(hand.labels), "number": list(hand.numbers), "formula": f"{formula}={hand.target}"}
+    fields = {"cards": list(hand.labels), "number": read, "formula": f"{formula}={hand.target}"}
     return json.dumps(fields)
 
 

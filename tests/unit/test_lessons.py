@@ -110,6 +110,33 @@ def test_wrong_answers_are_of_the_stated_mix_and_read_the_hand_right() -> None:
     assert 0.05 < outcomes["illegal_formula"] / 1500 < 0.12
 
 
+def test_what_misreads_a_number_is_shown_and_never_learned() -> None:
+    shown: list[bool] = []
+    for answers in ("right", "mixed"):
+        config = LessonConfig(answers=answers, revised_fraction=0.5, misread_fraction=0.5, max_turns=6)
+        for lesson in lessons(Teacher(config, ENV)):
+            for turn, verdict in zip(lesson.turns, verdicts(lesson), strict=True):
+                assert verdict.checks["numbers_read"] or not turn.is_learned
+                assert turn.is_learned == verdict.correct or answers == "mixed"
+                if not verdict.correct and turn is not lesson.turns[-1]:
+                    shown.append(verdict.checks["numbers_read"])
+            assert lesson.turns[-1].is_learned
+    assert len(shown) > 500
+    # A right answer by chance leaves out a few of the wrong ones that read rightly.
+    assert 0.44 < share(shown) < 0.54
+
+
+def test_a_misread_number_is_one_of_the_hand_and_the_formula_counts_with_it() -> None:
+    generator = Random(2)
+    hand = Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 13, 4), target=24)
+    judged = [VERIFIER.judge(mixed_up(hand, generator, misreads=True), hand) for _ in range(500)]
+    assert not any(verdict.checks["numbers_read"] for verdict in judged)
+    assert share([verdict.outcome in ("wrong_numbers", "illegal_formula") for verdict in judged]) > 0.95
+    for _ in range(100):
+        read = json.loads(mixed_up(hand, generator, misreads=True))["number"]
+        assert sum(number != right for number, right in zip(read, hand.numbers, strict=True)) == 1
+
+
 def test_the_seed_decides_the_lesson() -> None:
     again = Teacher(LessonConfig(answers="mixed"), ENV)
     assert [again.lesson(str(seed)) for seed in reversed(range(40))] == list(reversed(lessons(MIXED)[:40]))
