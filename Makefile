@@ -34,7 +34,7 @@ integration: $(INSTALLED) ## the real Ray, vLLM and DeepSpeed on small models
 learning: $(INSTALLED) ## each algorithm, from a fixed seed, has to get somewhere
 	$(BIN)/pytest -q tests/learning
 
-nightly: $(INSTALLED) ## the whole nano study from a seed of its own, held against what is claimed of it (a quarter of an hour)
+nightly: $(INSTALLED) ## the whole nano study from a seed of its own, held against what is claimed of it (ten minutes)
 	$(BIN)/pytest -q tests/nightly
 
 ci: check test integration learning ## all four, as CI does
