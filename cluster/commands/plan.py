@@ -4,12 +4,9 @@ ruleshift plan CONFIG … [key=value …] [--for rl|sft|evaluate|compare] [--yam
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
 from typing import get_args
 
 from cluster.config import load_words, to_yaml
-from cluster.errors import RuleshiftError
 from cluster.planning.hardware import described, look
 from cluster.planning.placement import Command
 from cluster.planning.plan import make_plan
@@ -40,18 +37,3 @@ def plan(arguments: argparse.Namespace) -> int:
     print(render(made), flush=True)
     made.refuse()
     return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command by itself, as `python -m cluster.commands.plan`."""
-    parser = argparse.ArgumentParser(prog="ruleshift plan", description=__doc__)
-    add_plan_arguments(parser)
-    try:
-        return plan(parser.parse_intermixed_args(arguments))
-    except RuleshiftError as error:
-        print(f"ruleshift: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ Actors(config, placement, chat, say).begin(cleaning)
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ class Actors:
         cluster = config.cluster
         self._config, self._placement = config, placement
         self._model = Path(config.learner.model or "")
-        self._takes_turns = config.rollout.engine.sleeps
         self._rollouts = RolloutGroup(
             RolloutWorkers(
                 self._model,
@@ -65,7 +64,7 @@ class Actors:
         """Start both groups at the same time."""
         cleaning.callback(self._rollouts.close)
         self._rollouts.begin(self._config.cluster.num_rollout_workers)
-        if self._takes_turns:
+        if self._config.rollout.engine.sleeps:
             # An engine takes its share of the memory that it finds free as it starts.
             self._rollouts.wait()
         self.start_learner()
@@ -76,7 +75,7 @@ class Actors:
         """Start all ranks, in the place of any that there were."""
         if self._num_learners:
             self.learner.close()
-        with self._rollouts.asleep() if self._takes_turns else nullcontext():
+        with self._rollouts.asleep():
             self.learner = LearnerGroup.start(
                 self._config.learner,
                 self._config.rollout.temperature,
@@ -86,9 +85,7 @@ class Actors:
                 prefix=f"{self._config.cluster.name}-learner{'-again' * self._num_learners}",
             )
         engine = self._config.rollout.engine
-        self._sync = WeightSync(
-            self.learner, self._probe, backend=engine.weight_transfer, dtype=engine.dtype, options={}
-        )
+        self._sync = WeightSync(self.learner, self._probe, backend=engine.weight_transfer, dtype=engine.dtype)
         if self._config.learner.rests:
             self.learner.rest()
         self._num_learners += 1
@@ -124,7 +121,7 @@ class Actors:
     def push(self) -> PushReport:
         """Give all workers the learner's weights."""
         report = self._rollouts.give(self._sync.push)
-        self._pushed_version = self.learner.version()
+        self._pushed_version = report.sync.version
         return report
 
     def _close_learner(self) -> None:

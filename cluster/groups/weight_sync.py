@@ -1,6 +1,6 @@
 """New weights for all rollout workers, and the proof that they arrived."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,9 @@ class WeightSync:
     """From the learner group to rollout workers; they play nothing until the probe has passed."""
 
     def __init__(
-        self, learner: LearnerGroup, probe: Sequence[Prompt], *, backend: str, dtype: str, options: Mapping[str, Any]
+        self, learner: LearnerGroup, probe: Sequence[Prompt], *, backend: str, dtype: str, **options: Any
     ) -> None:
+        """`options` are those of the backend's sender."""
         self._learner, self._probe, self._backend, self._options = learner, probe, backend, options
         self._tolerance = TOLERANCES[dtype]
         self._connected: list[Any] = []

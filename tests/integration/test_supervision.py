@@ -153,7 +153,7 @@ def test_a_push_that_does_not_match_is_tried_once_more_and_then_stops(playing: P
         "shared_memory", client=WorkersClient(workers), source=wrong
     ).send(version)
     probe = make_probe(playing.module.config.vocab_size)
-    sync = WeightSync(learner, probe, backend="shared_memory", dtype="float32", options={})
+    sync = WeightSync(learner, probe, backend="shared_memory", dtype="float32")
     learner.num_wrong = 1
     assert playing.group.give(sync.push).gap < 1e-4
     assert learner.num_sent == 2

@@ -393,7 +393,7 @@ async def test_a_worker_on_another_host_gets_the_same_bytes_through_ray_once_a_b
         probe = ProbeExpectation(prompts=prompts, logprobs=logprobs, version=version, tolerance=tolerance)
         assert client.verify(probe) < 1e-5
     learner = LearnerGroup.start(LearnerConfig(model=str(tied.folder)), 1.0)
-    sync = WeightSync(learner, prompts, backend="shared_memory", dtype="float32", options={"bucket_bytes": 20_000})
+    sync = WeightSync(learner, prompts, backend="shared_memory", dtype="float32", bucket_bytes=20_000)
     learner.rest()
     pushed = sync.push([there, here])
     learner.work()

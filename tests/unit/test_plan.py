@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.commands.plan import main
+from cluster.cli import main
 from cluster.config import load_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
 from cluster.planning.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
@@ -259,11 +259,11 @@ def test_a_plan_for_a_laptop_reads_like_this(tmp_path: Path) -> None:
 def test_the_command_prints_the_plan_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_folder(tmp_path / "nano")
     words = [str(CONFIGS / "smoke.yaml"), f"learner.model={model}"]
-    assert main([*words, "--yaml", "learner.advantage.lambda=0.5"]) == 0
+    assert main(["plan", *words, "--yaml", "learner.advantage.lambda=0.5"]) == 0
     printed = capsys.readouterr().out
     assert "lambda: 0.5" in printed
     assert "Placement  (cpu" in printed
-    assert main([*words, "--for", "sft", "rollout.engine.weight_transfer=nccl"]) == 2
+    assert main(["plan", *words, "--for", "sft", "rollout.engine.weight_transfer=nccl"]) == 2
     printed = capsys.readouterr()
     assert "This cannot run, for 1 reason:" in printed.out
     assert "ruleshift: rollout.engine.weight_transfer=nccl: " in printed.err
@@ -280,7 +280,7 @@ def test_planning_takes_a_moment_and_no_heavy_library(tmp_path: Path) -> None:
     model = make_folder(tmp_path / "nano")
     heavy = ("torch", "ray", "vllm", "transformers", "deepspeed", "numpy")
     program = (
-        "import sys; from cluster.commands.plan import main; main(sys.argv[1:]); "
+        "import sys; from cluster.cli import main; main(['plan', *sys.argv[1:]]); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
