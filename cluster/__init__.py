@@ -1,1 +1,1 @@
-"""Places, supervises, drives and records a run."""
+"""Runs one training: plans, places, supervises, drives, measures and records it."""

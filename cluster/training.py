@@ -21,7 +21,7 @@ from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress
 from cluster.record.metrics import SPEED, MetricsRecorder
-from cluster.record.run_directory import RunDirectory
+from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
 from cluster.session import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
@@ -30,7 +30,6 @@ from rollout.transcript import ChatTokens
 
 STATE_FILE = "run.json"
 LEARNER_FOLDER = "learner"
-POLICY_FOLDER = "policy"
 
 
 class Training:

@@ -109,7 +109,7 @@ import sys
 
 for name in (
     "torch transformers ray deepspeed vllm pydantic omegaconf PIL safetensors numpy matplotlib rich peft "
-    "verifier envs rollout learner cluster"
+    "verifier envs rollout learner cluster study"
 ).split():
     importlib.import_module(name)
 if sys.argv[1] == "gpu" and sys.modules["torch"].version.cuda is None:

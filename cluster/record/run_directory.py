@@ -24,6 +24,7 @@ from cluster.record.files import append_rows, drop_rows, read_rows, replace
 Table = Literal["metrics", "evaluations"]
 """The files of rows."""
 
+POLICY_FOLDER = "policy"
 _FOLDERS = ("episodes", "images", "checkpoints", "failures")
 
 

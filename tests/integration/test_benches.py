@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cluster import bench
-from cluster.bench import rollout, sync
-from cluster.commands.doctor import examine
+from study import bench
+from study.bench import rollout, sync
+from study.commands.doctor import examine
 
 pytestmark = pytest.mark.timeout(300)
 

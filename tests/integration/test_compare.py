@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.compare import compare
 from cluster.config import load_words
-from cluster.report.build import build_report
+from study.cells import Study
+from study.compare import compare
+from study.report.build import build_report
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 420
@@ -59,7 +60,7 @@ def side_by_side(config_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
         config = load_words(
             [str(config_file), "compare.side_by_side=2", f"learner.model={ROOT / 'models/nano_add_up'}"]
         )
-        yield compare(config, tmp_path_factory.mktemp("studies") / "side_by_side")
+        yield compare(Study.of(config, tmp_path_factory.mktemp("studies") / "side_by_side"))
     finally:
         ray.shutdown()
 
@@ -76,7 +77,7 @@ def rows(study: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def started(config: Path, study: Path, log: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "cluster.cli", "compare", str(config), "--out", str(study)]
+    command = [sys.executable, "-m", "study.cli", "compare", str(config), "--out", str(study)]
     with log.open("ab") as file:
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
 
@@ -134,7 +135,7 @@ def test_a_study_that_was_stopped_goes_on_and_comes_to_the_same(
 def test_a_study_of_another_configuration_is_refused_before_anything_starts(
     side_by_side: Path, config_file: Path
 ) -> None:
-    command = [sys.executable, "-m", "cluster.cli", "compare", str(config_file), "--out", str(side_by_side)]
+    command = [sys.executable, "-m", "study.cli", "compare", str(config_file), "--out", str(side_by_side)]
     made = subprocess.run([*command, "learner.epochs=2"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 2
     assert "this cell was made with another configuration" in made.stderr

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from cluster.errors import ConfigError
-from cluster.study.nano_base import BaseRecipe, load_recipe, make_base
 from rollout.transcript import ChatTokens
+from study.nano.base import BaseRecipe, load_recipe, make_base
 
 RECIPE = Path(__file__).parents[2] / "configs" / "nano" / "base.yaml"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.report.records import Point, Rate, Study, read_study
+from study.report.records import Point, Rate, Study, read_study
 
 ROOT = Path(__file__).parents[2]
 SEED = 7
@@ -18,7 +18,7 @@ READ = "checks/numbers_read"
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("study")
     files = ("configs/nano/gp_l.yaml", "configs/nano/demo.yaml")
-    command = [sys.executable, "-m", "cluster.cli", "compare", *files, "--out", str(folder)]
+    command = [sys.executable, "-m", "study.cli", "compare", *files, "--out", str(folder)]
     made = subprocess.run([*command, f"compare.seeds=[{SEED}]"], cwd=ROOT, check=False)
     assert made.returncode == 0
     assert (folder / "report.html").is_file()

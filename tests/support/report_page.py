@@ -14,7 +14,7 @@ from PIL import Image
 
 from cluster.record.episode_log import EpisodeRecord, read_episodes
 from cluster.record.files import append_rows, read_rows, replace
-from cluster.report.build import build_report
+from study.report.build import build_report
 from tests.support.browser import Tab
 from tests.support.study import EVALUATIONS, make_study
 

@@ -24,7 +24,7 @@ class Run:
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "cluster.cli", "rl", *words, f"cluster.folder={folder}"]
+        command = [sys.executable, "-m", "study.cli", "rl", *words, f"cluster.folder={folder}"]
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)

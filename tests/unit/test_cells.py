@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.config import Config, parse_config
 from cluster.errors import ConfigError
-from cluster.study.cells import TASKS_BETWEEN_SEEDS, Cell, cell_config, cells_of
+from study.cells import TASKS_BETWEEN_SEEDS, Cell, Study
 
 ARMS = {"sft": {"command": "sft"}, "rl": {"command": "rl", "options": {"env": {"max_attempts": 3}}}}
 
@@ -19,30 +19,34 @@ def config_of(**compare: Any) -> Config:
     return parse_config({"env": {"name": "add_up"}, "compare": study})
 
 
-def names(cells: list[Cell]) -> list[str]:
-    return [cell.folder_name for cell in cells]
+def cells_of(config: Config) -> tuple[Cell, ...]:
+    return Study.of(config, Path("study")).cells
+
+
+def names(cells: tuple[Cell, ...]) -> list[str]:
+    return [cell.folder.name for cell in cells]
 
 
 def test_each_seed_is_whole_before_the_next_begins() -> None:
-    cells = cells_of(config_of(seeds=[3, 5]).compare)
+    cells = cells_of(config_of(seeds=[3, 5]))
     assert names(cells) == ["init_seed3", "sft_seed3", "rl_seed3", "init_seed5", "sft_seed5", "rl_seed5"]
-    assert [cell.start for cell in cells] == [None, "init", "init"] * 2
+    assert [cell.start and cell.start.name for cell in cells] == [None, "init", "init"] * 2
 
 
 def test_without_an_init_every_arm_starts_from_the_model() -> None:
-    cells = cells_of(config_of(init=None).compare)
+    cells = cells_of(config_of(init=None))
     assert names(cells) == ["sft_seed0", "rl_seed0"]
-    assert cell_config(config_of(init=None), cells[0], None).cluster.evaluate_at_start
+    assert cells[0].config.cluster.evaluate_at_start
 
 
 def test_a_sweep_makes_every_arm_with_every_combination() -> None:
     config = config_of(sweep={"env.max_attempts": [1, 5], "learner.optimizer.learning_rate": [1e-5, 1e-3]})
-    cells = cells_of(config.compare)
+    cells = cells_of(config)
     assert [cell.name for cell in cells] == [
         "init",
         *(f"{arm}_max_attempts_{n}_learning_rate_{r}" for arm in ARMS for n in (1, 5) for r in ("1e-05", "0.001")),
     ]
-    made = [cell_config(config, cell, None) for cell in cells[1:]]
+    made = [cell.config for cell in cells[1:]]
     assert [(one.env.max_attempts, one.learner.optimizer.learning_rate) for one in made[4:]] == [
         (1, 1e-5),
         (1, 1e-3),
@@ -52,8 +56,8 @@ def test_a_sweep_makes_every_arm_with_every_combination() -> None:
 
 
 def test_a_sweep_of_the_init_makes_several_starts_and_all_arms_from_each() -> None:
-    cells = cells_of(config_of(sweep={"init.cluster.iterations": [10, 20]}).compare)
-    assert [(cell.name, cell.start) for cell in cells] == [
+    cells = cells_of(config_of(sweep={"init.cluster.iterations": [10, 20]}))
+    assert [(cell.name, cell.start and cell.start.name) for cell in cells] == [
         ("init_iterations_10", None),
         ("init_iterations_20", None),
         ("sft_iterations_10", "init_iterations_10"),
@@ -74,17 +78,22 @@ def test_an_arm_that_a_later_file_sets_to_null_is_left_out() -> None:
 
 def test_options_with_one_last_word_are_told_apart_by_the_whole_key() -> None:
     config = config_of(sweep={"learner.seed": [1], "rollout.engine.seed": [2]})
-    assert cells_of(config.compare)[-1].name == "rl_learner.seed_1_rollout.engine.seed_2"
+    assert cells_of(config)[-1].name == "rl_learner.seed_1_rollout.engine.seed_2"
 
 
 def test_a_cell_has_the_studys_options_the_arms_and_its_seeds_tasks() -> None:
     config = config_of(seeds=[2], temperatures=[0.5], evaluations=3)
-    init, sft, rl = (cell_config(config, cell, Path("start")) for cell in cells_of(config.compare))
+    cells = cells_of(config)
+    init, sft, rl = (cell.config for cell in cells)
     assert {one.cluster.first_seed for one in (init, sft, rl)} == {2 * TASKS_BETWEEN_SEEDS}
     assert {one.data.first_seed for one in (init, sft, rl)} == {2 * TASKS_BETWEEN_SEEDS}
     assert {one.evaluation.final_temperatures for one in (init, sft, rl)} == {(0.5,)}
     assert (init.cluster.budget, sft.cluster.budget, rl.cluster.evaluations) == (None, 1e9, 3)
-    assert (init.learner.model, sft.learner.model, rl.learner.model) == (None, "start", "start")
+    assert (init.learner.model, sft.learner.model, rl.learner.model) == (
+        None,
+        str(cells[0].policy),
+        str(cells[0].policy),
+    )
     assert (sft.env.max_attempts, rl.env.max_attempts) == (config.env.max_attempts, 3)
     assert not sft.cluster.evaluate_at_start  # its start has just been measured
 
@@ -100,7 +109,7 @@ def test_a_cell_has_the_studys_options_the_arms_and_its_seeds_tasks() -> None:
 def test_what_cannot_be_made_is_told_with_its_key(study: dict[str, Any], words: str) -> None:
     config = config_of(**study)
     with pytest.raises(ConfigError) as told:
-        _ = [cell_config(config, cell, None) for cell in cells_of(config.compare)]
+        cells_of(config)
     assert words in str(told.value)
 
 
@@ -113,9 +122,8 @@ def test_no_two_cells_share_a_folder_and_each_start_comes_first(
     seeds: list[int], attempts: list[int], epochs: list[int]
 ) -> None:
     sweep = {"env.max_attempts": attempts, "init.learner.epochs": epochs}
-    cells = cells_of(config_of(seeds=seeds, sweep={key: values for key, values in sweep.items() if values}).compare)
-    assert len({cell.folder_name for cell in cells}) == len(cells)
+    cells = cells_of(config_of(seeds=seeds, sweep={key: values for key, values in sweep.items() if values}))
+    assert len({cell.folder for cell in cells}) == len(cells)
     assert len(cells) == len(seeds) * max(1, len(epochs)) * (1 + len(ARMS) * max(1, len(attempts)))
     for number, cell in enumerate(cells):
-        earlier = [(other.name, other.seed) for other in cells[:number]]
-        assert cell.is_init or (cell.start, cell.seed) in earlier
+        assert cell.is_init or cell.start in cells[:number]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import main
+from study.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
 ADD_UP = str(CONFIGS / "add_up.yaml")
@@ -97,8 +97,8 @@ def test_a_city_is_written_and_then_played(capsys: pytest.CaptureFixture[str], t
 def test_a_bench_ends_with_one_line_of_json(
     what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.bench.ground.NUM_ROUNDS", 1)
-    monkeypatch.setattr("cluster.bench.ground.NUM_CALLS", 20)
+    monkeypatch.setattr("study.bench.ground.NUM_ROUNDS", 1)
+    monkeypatch.setattr("study.bench.ground.NUM_CALLS", 20)
     assert main(["bench", what]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.pop("bench") == what

@@ -19,7 +19,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from cluster.commands.data import add_data_arguments, write_data
 from cluster.config import load_config
 from cluster.errors import ConfigError
 from envs.catalog import find_environment, make_environment
@@ -41,6 +40,7 @@ from rollout.episode import Episode, Turn
 from rollout.play import Task, play_tasks
 from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert
 from rollout.transcript import ChatTokens
+from study.commands.data import add_arguments, write_data
 from tests.support.chat import TEMPLATES, byte_tokenizer, chat_tokens
 from verifier.arithmetic import parse_equation
 from verifier.protocol import Verdict
@@ -340,7 +340,7 @@ def test_equal_options_make_equal_demonstrations_from_whichever_seed() -> None:
 
 def test_making_demonstrations_loads_no_heavy_library() -> None:
     program = (
-        "import sys, cluster.commands.data\n"
+        "import sys, study.commands.data\n"
         "from envs.add_up import Config, Environment\n"
         "from learner.demonstration import DemonstrationConfig\n"
         "from learner.demonstrations import make_demonstrations\n"
@@ -637,7 +637,7 @@ def test_the_parts_of_an_answer_are_the_same_for_every_task(name: str) -> None:
 def run(env: Env, out: Path, *arguments: str, **options: Any) -> str:
     """What `ruleshift data` shows."""
     parser = argparse.ArgumentParser()
-    add_data_arguments(parser)
+    add_arguments(parser)
     shown: list[str] = []
     parsed = parser.parse_args(["config.yaml", str(out), *arguments])
     config = DemonstrationConfig(**{"count": 5, **options})

@@ -12,14 +12,14 @@ from envs._cards.lessons import Lesson, LessonConfig, Teacher, mixed_up
 from envs.general_points import NAMED_RULES, Config
 from envs.protocol import OpenEpisode, Question
 from envs.revision import RevisedQuestion
-from learner.lessons import lesson_row
 from learner.sequence import sequences_of
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode
-from rollout.nano_tokenizer import build_nano_tokenizer
 from rollout.play import Task, play_tasks
 from rollout.scripted_engine import ScriptedEngine
 from rollout.transcript import ChatTokens
+from study.nano.lessons import lesson_row
+from study.nano.tokenizer import build_nano_tokenizer
 from verifier.equation import EquationVerifier
 from verifier.hand import Hand
 from verifier.protocol import Verdict

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerFast
 from cluster.config import load_config
 from envs._routes.compass import COMPASS_WORDS, SIDE_WORDS, TURN_WORDS
 from envs.catalog import make_environment
-from rollout.nano_tokenizer import LARGEST_NUMBER, SPECIAL_TOKENS, build_nano_tokenizer
 from rollout.transcript import ChatTokens
+from study.nano.tokenizer import LARGEST_NUMBER, SPECIAL_TOKENS, build_nano_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
 OTHER_RULE = ("env.face_cards=eleven_twelve_thirteen", "env.training_face_cards=ten")
@@ -169,7 +169,7 @@ def digest(tokenizer: PreTrainedTokenizerFast) -> str:
 
 def test_another_process_builds_the_same_tokenizer() -> None:
     program = (
-        "import hashlib; from rollout.nano_tokenizer import build_nano_tokenizer as build;"
+        "import hashlib; from study.nano.tokenizer import build_nano_tokenizer as build;"
         "print(hashlib.sha256(build().backend_tokenizer.to_str().encode()).hexdigest())"
     )
     ran = subprocess.run(

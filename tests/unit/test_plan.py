@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import main
 from cluster.config import load_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
 from cluster.planning.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
@@ -20,6 +19,7 @@ from cluster.planning.placement import Command
 from cluster.planning.plan import Plan, attempts_at_most, contexts_at_most, make_plan
 from cluster.planning.plan_text import WIDTH, render
 from learner.config import LearnerConfig
+from study.cli import main
 from tests.support.model_folders import NANO_SHAPES, make_folder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -280,7 +280,7 @@ def test_planning_takes_a_moment_and_no_heavy_library(tmp_path: Path) -> None:
     model = make_folder(tmp_path / "nano")
     heavy = ("torch", "ray", "vllm", "transformers", "deepspeed", "numpy")
     program = (
-        "import sys; from cluster.cli import main; main(['plan', *sys.argv[1:]]); "
+        "import sys; from study.cli import main; main(['plan', *sys.argv[1:]]); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.commands.report import add_plot_arguments, add_report_arguments, plot, report
 from cluster.errors import RunError
 from cluster.record.files import read_rows
-from cluster.report.build import build_report
-from cluster.report.caveats import budget_notes, caveats, matched_success
-from cluster.report.differences import over_seeds, student_p, student_reach
-from cluster.report.drawing import WIDTH
-from cluster.report.figures import draw_all
-from cluster.report.findings import Findings
-from cluster.report.page import as_script
-from cluster.report.records import Rate, measures_of, read_study
-from cluster.report.smoothing import savitzky_golay
-from cluster.report.viewer import chosen_episodes
+from study.commands import plot, report
+from study.report.build import build_report
+from study.report.caveats import budget_notes, caveats, matched_success
+from study.report.differences import over_seeds, student_p, student_reach
+from study.report.drawing import WIDTH
+from study.report.figures import draw_all
+from study.report.findings import Findings
+from study.report.page import as_script
+from study.report.records import Rate, measures_of, read_study
+from study.report.smoothing import savitzky_golay
+from study.report.viewer import chosen_episodes
 from tests.support.study import EVALUATIONS, NUM_TASKS, SUITES, make_run, make_study
 
 HOSTILE = '</script><script>alert(1)</script><img src="https://example.org/x.png"> \u2028 \ud800'
@@ -232,8 +232,8 @@ def test_figures_are_a_column_wide_and_all_drawn(study: Path) -> None:
 def test_the_command_reports_a_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run")
     parser = ArgumentParser()
-    add_report_arguments(parser)
-    assert report(parser.parse_args([str(run)])) == 0
+    report.add_arguments(parser)
+    assert report.run(parser.parse_args([str(run)])) == 0
     assert capsys.readouterr().out == f"in distribution, success: start 30.0 %, run 80.0 %\n{run / 'report.html'}\n"
     made = Page((run / "report.html").read_text(encoding="utf-8"))
     assert made.open == [] and "One seed" in made.words
@@ -242,20 +242,20 @@ def test_the_command_reports_a_run_alone(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize("y", ["rule_shift/success", "learner/entropy"])
 def test_plot_overlays_runs_and_studies(study: Path, tmp_path: Path, y: str) -> None:
     parser = ArgumentParser()
-    add_plot_arguments(parser)
+    plot.add_arguments(parser)
     words = [str(study), str(make_run(tmp_path / "run")), "--x", "iteration", "--y", y, "--smooth"]
-    assert plot(parser.parse_args([*words, "--out", str(tmp_path / "out" / "figure")])) == 0
+    assert plot.run(parser.parse_args([*words, "--out", str(tmp_path / "out" / "figure")])) == 0
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["figure.png", "figure.svg"]
     assert "little sft_seed0" in (tmp_path / "out" / "figure.svg").read_text()
 
 
 def test_plot_says_what_there_is_where_a_name_is_unknown(study: Path) -> None:
     parser = ArgumentParser()
-    add_plot_arguments(parser)
+    plot.add_arguments(parser)
     with pytest.raises(RunError, match=r"--y rule_shift/luck.*has.*rule_shift/success"):
-        plot(parser.parse_args([str(study), "--y", "rule_shift/luck"]))
+        plot.run(parser.parse_args([str(study), "--y", "rule_shift/luck"]))
     with pytest.raises(RunError, match="odd"):
-        plot(parser.parse_args([str(study), "--smooth", "4"]))
+        plot.run(parser.parse_args([str(study), "--smooth", "4"]))
 
 
 def test_smoothing_leaves_a_cubic_as_it_is() -> None:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-LAYERS = ("verifier", "envs", "rollout", "learner", "cluster")
+LAYERS = ("verifier", "envs", "rollout", "learner", "cluster", "study")
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed")
@@ -95,7 +95,7 @@ def test_files_and_functions_fit_on_their_screens() -> None:
     assert too_large(REPOSITORY) == []
 
 
-def test_imports_go_from_the_verifier_to_the_cluster_and_never_back() -> None:
+def test_imports_go_from_the_verifier_to_the_study_and_never_back() -> None:
     assert wrong_imports(REPOSITORY) == []
 
 
@@ -110,7 +110,7 @@ def test_pyproject_lists_every_package_and_no_other() -> None:
     assert sorted(listed) == sorted(packages_on_disk(REPOSITORY))
 
 
-def test_the_five_packages_are_the_ones_in_this_repository() -> None:
+def test_the_six_packages_are_the_ones_in_this_repository() -> None:
     """Their names are common words: another distribution could bring a package of the same name."""
     assert found_outside(REPOSITORY, LAYERS) == []
     providers = metadata.packages_distributions()
@@ -125,7 +125,7 @@ def test_judging_asking_and_configuring_load_no_heavy_library() -> None:
         for path in files(REPOSITORY / package, ".py")
         if path.name != "__init__.py"
     ]
-    assert heavy_imports_of([*modules, "cluster.config", "cluster.versions", "cluster.cli"], REPOSITORY) == []
+    assert heavy_imports_of([*modules, "cluster.config", "cluster.versions", "study.cli"], REPOSITORY) == []
 
 
 def write(path: Path, text: str) -> Path:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import main
 from cluster.config import load_config, to_yaml
 from cluster.planning.resume_checks import SUMMARY, resume_findings
 from cluster.record.run_directory import RunDirectory
+from study.cli import main
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = {"num_ranks": 1, "zero_stage": 0, "dtype": "float32"}

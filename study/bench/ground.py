@@ -1,0 +1,99 @@
+"""What the parts without a model cost: verdicts, the solver, and asking.
+
+Each figure is the median over several rounds of one process on one core; the machine's noise is in it.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import combinations_with_replacement, cycle, islice
+from pathlib import Path
+
+from cluster.config import load_config
+from envs.catalog import make_environment
+from envs.general_points import NAMED_RULES, RANKS
+from study.bench import Row
+from verifier import solver
+from verifier.answer_format import read_fields
+from verifier.equation import EquationVerifier
+from verifier.hand import Hand
+from verifier.navigation import NavigationVerifier
+from verifier.rewards import VerifierConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
+NUM_ROUNDS = 5
+NUM_CALLS = 2_000
+HOSTILE = ("{", '"', "formula:", 'formula: "', "formula: [", "a ", '{"a":', '"a" ', "'", "\\", "formula:1,", ", ")
+
+
+def verifier_rows() -> list[Row]:
+    hand = Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 10, 4), target=24)
+    formulas = ("(7-5)*10+4=24", "7*5-10-4=24", "(7-5)*10+3=24", "(7-5)*(10+4=24", "10/(7-5)*4+4=24")
+    answers = [
+        json.dumps({"cards": list(hand.labels), "number": list(hand.numbers), "formula": formula})
+        for formula in formulas
+    ]
+    rows: list[Row] = []
+    for preset in ("corrected", "paper"):
+        judge = EquationVerifier(VerifierConfig(preset=preset)).judge
+        seconds = _seconds_each([partial(judge, answer, hand) for answer in answers], NUM_CALLS)
+        rows.append((f"equation verdicts, {preset}", 1 / seconds, "per second"))
+    route = make_environment(load_config([CONFIGS / "route_navigation.yaml"]).env, VerifierConfig())
+    question = route.open(0, "train").first_question()
+    judge_step = NavigationVerifier(VerifierConfig()).judge
+    seconds = _seconds_each([partial(judge_step, question.expert_answer, question.reference)], NUM_CALLS)
+    rows.append(("navigation verdicts", 1 / seconds, "per second"))
+    texts = [(piece * (10**6 // len(piece) + 1))[: 10**6] for piece in HOSTILE]
+    slowest = max(_seconds_each([partial(read_fields, text, ("cards", "formula"))], 1) for text in texts)
+    rows.append(("slowest megabyte of hostile text", slowest * 1e3, "ms"))
+    return rows + _solver_rows()
+
+
+def _solver_rows() -> list[Row]:
+    """All four-card hands under each rule, from a cold start, and what single hands cost."""
+    rows: list[Row] = []
+    for name, rule in NAMED_RULES.items():
+        hands = [rule.numbers(ranks) for ranks in combinations_with_replacement(RANKS, 4)]
+        solver.forget()
+        rows.append((f"table of {len(hands)} hands, {name}", sum(map(_seconds_to_solve, hands)), "s"))
+        costs = []
+        for hand in hands[::10]:
+            solver.forget()
+            costs.append(_seconds_to_solve(hand))
+        rows.append((f"one hand from a cold start, {name}", statistics.median(costs) * 1e3, "ms"))
+    return rows
+
+
+def _seconds_to_solve(hand: tuple[int, ...]) -> float:
+    return _elapsed(partial(solver.solutions, hand, 24))
+
+
+def env_rows() -> list[Row]:
+    rows: list[Row] = []
+    for file in sorted(CONFIGS.glob("*.yaml")):
+        config = load_config([file])
+        env = make_environment(config.env, config.verifier)
+        env.open(0, "train").first_question()
+        seeds = iter(range(1, 10**6))
+        seconds = _seconds_each(
+            [lambda env=env, seeds=seeds: env.open(next(seeds), "train").first_question()], max(1, NUM_CALLS // 50)
+        )
+        rows.append((f"{file.stem}: open and ask", seconds * 1e3, "ms"))
+    return rows
+
+
+def _seconds_each(calls: list[Callable[[], object]], num_calls: int) -> float:
+    """The median over rounds of the mean time of a call."""
+    rounds = []
+    for _ in range(NUM_ROUNDS):
+        batch = list(islice(cycle(calls), num_calls))
+        rounds.append(_elapsed(lambda batch=batch: [call() for call in batch]) / num_calls)
+    return statistics.median(rounds)
+
+
+def _elapsed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

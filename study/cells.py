@@ -1,0 +1,188 @@
+"""The cells of a study: every arm × every combination of the sweep × every seed, and all that decides what each is.
+
+    Study.of(config, folder)   →  Study       resolved once: what plans, makes, resumes or reports it reads it here
+    study.cells                →  Cell, …     each seed's starts, then the arms that begin from them
+
+`compare.sweep` multiplies arms: with `{env.max_attempts: [1, 3]}`, the arm `rl` becomes `rl_max_attempts_1` and
+`rl_max_attempts_3`. Keys under `init.` multiply what the arms start from.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cluster.config import Config, overlaid, parse_config
+from cluster.errors import ConfigError
+from cluster.options import ArmConfig
+from cluster.record.run_directory import POLICY_FOLDER
+
+INIT = "init"
+TASKS_BETWEEN_SEEDS = 10_000_000
+"""Seeds of a study draw their tasks from ranges of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a study: `Cell(name="rl_max_attempts_3", arm="rl", command="rl", seed=0, start=init, values=…, …)`."""
+
+    name: str
+    """What it is called, whatever its seed."""
+    arm: str
+    """The arm that it is a variant of; `init` for what arms start from."""
+    command: Literal["sft", "rl"]
+    """Whether it imitates or plays."""
+    seed: int
+    start: Self | None
+    """The cell whose policy it begins from; None for `learner.model`."""
+    values: Mapping[str, Any]
+    """What the sweep has set, by key."""
+    config: Config
+    """What it runs with: the study's options, the arm's changes, its seed, its budget, its start's policy."""
+    folder: Path
+    """Of its run, inside the study."""
+
+    @property
+    def is_init(self) -> bool:
+        """Whether arms start from it."""
+        return self.arm == INIT
+
+    @property
+    def policy(self) -> Path:
+        """What it leaves for others to start from."""
+        return self.folder / POLICY_FOLDER
+
+    @property
+    def planned_config(self) -> Config:
+        """What can be planned before its start has been made: with the model that the start itself begins from."""
+        if self.start is None:
+            return self.config
+        model = self.start.planned_config.learner.model
+        return self.config.model_copy(update={"learner": self.config.learner.model_copy(update={"model": model})})
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that decides what the cell is; where it lies does not."""
+        made = self.config.model_dump(mode="json", by_alias=True)
+        made["cluster"].pop("folder")
+        model = str(Path(self.config.learner.model or "").resolve())
+        made["learner"]["model"] = model if self.start is None else self.start.digest
+        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """All cells, seed by seed, so that a study that was stopped early has whole seeds."""
+
+    config: Config
+    folder: Path
+    cells: tuple[Cell, ...]
+
+    @classmethod
+    def of(cls, config: Config, folder: Path) -> Self:
+        """Raises ConfigError where an arm's options are wrong; nothing is written."""
+        study = config.compare
+        if not study.arms:
+            raise ConfigError(
+                "compare.arms: there is nothing to compare; name at least one, as in {sft: {command: sft}}"
+            )
+        of_init = {key: values for key, values in study.sweep.items() if _is_of_init(key)}
+        if of_init and study.init is None:
+            raise ConfigError(
+                f"compare.sweep.{next(iter(of_init))}: there is no compare.init to vary; name one, or sweep arms"
+            )
+        folder = folder.resolve()
+        cells = tuple(cell for seed in study.seeds for cell in _cells_of_seed(config, folder, seed, of_init))
+        return cls(config=config, folder=folder, cells=cells)
+
+
+def _cells_of_seed(config: Config, folder: Path, seed: int, of_init: Mapping[str, Sequence[Any]]) -> Iterator[Cell]:
+    study = config.compare
+    starts: list[Cell | None] = []
+    for values in _combinations(of_init) if study.init else ():
+        assert study.init is not None
+        inner = {key.removeprefix(f"{INIT}."): value for key, value in values.items()}
+        starts.append(_cell(config, folder, seed, INIT, study.init, _name(INIT, inner), inner, values, None))
+    yield from (start for start in starts if start)
+    of_arms = {key: values for key, values in study.sweep.items() if not _is_of_init(key)}
+    for start, (arm, options), values in product(starts or [None], study.arms.items(), _combinations(of_arms)):
+        all_values = {**(start.values if start else {}), **values}
+        yield _cell(config, folder, seed, arm, options, _name(arm, all_values), values, all_values, start)
+
+
+def _cell(
+    config: Config,
+    folder: Path,
+    seed: int,
+    arm: str,
+    options: ArmConfig,
+    name: str,
+    varied: Mapping[str, Any],
+    values: Mapping[str, Any],
+    start: Cell | None,
+) -> Cell:
+    """`varied` is what the sweep changes of its options, `values` what it has set in all, its start's included."""
+    study, first, of_run = config.compare, seed * TASKS_BETWEEN_SEEDS, f"{name}_seed{seed}"
+    changes: dict[str, Any] = {
+        "learner": {"seed": seed},
+        "cluster": {"name": of_run, "first_seed": first},
+        "data": {"first_seed": first},
+        # The ends of all cells are decoded alike: what sharper draws alone give is told from what was learned.
+        "evaluation": {"final_temperatures": list(study.temperatures)},
+    }
+    if arm != INIT:
+        changes["cluster"] |= {"budget": study.budget, "ledger": study.ledger, "evaluations": study.evaluations}
+    if start is not None:
+        changes["cluster"]["evaluate_at_start"] = False  # it was measured when it was made
+        changes["learner"]["model"] = str(start.policy)
+    merged = config.model_dump(mode="json", by_alias=True, exclude={"compare"})
+    for layer in (changes, options.options, *_nested(varied)):
+        merged = overlaid(merged, layer)
+    try:
+        resolved = parse_config(merged)
+    except ConfigError as error:
+        raise ConfigError(f"compare.{INIT if arm == INIT else f'arms.{arm}'} ({name}): {error}") from None
+    return Cell(
+        name=name,
+        arm=arm,
+        command=options.command,
+        seed=seed,
+        start=start,
+        values=values,
+        config=resolved,
+        folder=folder / "cells" / of_run,
+    )
+
+
+def _is_of_init(key: str) -> bool:
+    return key.startswith(f"{INIT}.")
+
+
+def _combinations(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every choice of one value for each key; the only one of nothing is nothing."""
+    return [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
+
+
+def _nested(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each value under its key, written section by section."""
+    for key, value in values.items():
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        yield nested
+
+
+def _name(arm: str, values: Mapping[str, Any]) -> str:
+    """The arm, and the last word of each key with its value."""
+    words = [arm]
+    for key, value in values.items():
+        last = key.rpartition(".")[2]
+        is_alone = sum(other.rpartition(".")[2] == last for other in values) == 1
+        told = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        words.append(re.sub(r"[^\w.-]+", "-", f"{last if is_alone else key}_{told}"))
+    return "_".join(words)

@@ -1,0 +1,47 @@
+"""Overlay any runs on any axis, as a picture and a drawing."""
+
+import argparse
+import re
+from pathlib import Path
+
+from cluster.errors import RunError
+
+WINDOW = 7
+"""Points that one smoothed point is made of, unless `--smooth` says otherwise."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders of runs, or of studies")
+    parser.add_argument("--x", default="compute/flops", help="a column, as iteration (default compute/flops)")
+    parser.add_argument(
+        "--y",
+        default="in_distribution/success",
+        help="SUITE/MEASURE, or a column of metrics.jsonl, as learner/sft_loss",
+    )
+    parser.add_argument("--temperature", type=float, help="of evaluations (default 1, where there is one)")
+    parser.add_argument(
+        "--smooth",
+        nargs="?",
+        type=int,
+        const=WINDOW,
+        metavar="POINTS",
+        help=f"draw the line smoothed (Savitzky–Golay, order 3) over so many points (default {WINDOW})",
+    )
+    parser.add_argument("--out", type=Path, help="where to write, without ending (default RUN/plots/Y_by_X)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw it."""
+    window = arguments.smooth
+    if window is not None and (window < 5 or window % 2 == 0):
+        raise RunError(f"--smooth {window}: the number of points must be odd and at least 5, as {WINDOW}")
+    from study.report.drawing import save
+    from study.report.overlay import draw_overlay, overlay
+
+    curves = overlay(arguments.folders, arguments.x, arguments.y, arguments.temperature)
+    name = re.sub(r"[^\w.-]+", "_", f"{arguments.y}_by_{arguments.x}")
+    stem = arguments.out or arguments.folders[0] / "plots" / name
+    for file in save(draw_overlay(curves, arguments.x, arguments.y, window), stem):
+        print(file)
+    return 0

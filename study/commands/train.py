@@ -1,0 +1,55 @@
+"""Train a policy by play (rl) or by imitation (sft)."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.config import Config, describe_options, load_config, load_words
+from cluster.errors import ConfigError
+from cluster.planning.plan import make_plan
+from cluster.planning.plan_text import render
+from cluster.planning.resume_checks import resume_findings
+from study.commands import add_configuration, hardware_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_configuration(parser, needed=False)
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from its newest checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    parser.add_argument("--options", action="store_true", help="list every option and start nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, then train."""
+    if arguments.options:
+        sections = {name: field.annotation for name, field in Config.model_fields.items() if name != "env"}
+        print("\n".join(describe_options(section, f"{name}.") for name, section in sections.items()))  # pyright: ignore
+        print("env.*: see `ruleshift envs NAME`")
+        return 0
+    config = of_run(arguments.resume, arguments.overrides) if arguments.resume else load_words(arguments.overrides)
+    made = make_plan(config, arguments.command, hardware_of(config))
+    if arguments.resume:
+        made = replace(made, findings=(*made.findings, *resume_findings(config, arguments.resume)))
+    if arguments.dry_run:
+        print(render(made), flush=True)
+    made.refuse()
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if arguments.dry_run:
+        return 0
+    if arguments.command == "rl":
+        from cluster.train_rl import train_rl as train
+    else:
+        from cluster.train_sft import train_sft as train
+    print(train(config, arguments.resume))
+    return 0
+
+
+def of_run(folder: Path, overrides: list[str]) -> Config:
+    """The configuration that a run was started with, and what differs now."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"{folder}: this is not the folder of a run, since it has no config.yaml")
+    return load_config([file], overrides)

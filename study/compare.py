@@ -1,0 +1,95 @@
+"""`ruleshift compare`: trains every arm from one start at equal compute, over several seeds, and measures all of them.
+
+    compare(study)      for each seed:   init  ─▶  its policy  ─▶  arm, arm, …       each a run of its own: a cell
+
+A cell is made once: it bears the digest of its configuration, and one of the same digest that has ended is not made
+again. One that was stopped goes on from its newest checkpoint. So a study can be stopped and started at any moment.
+Cells are made one after another in this process or, where the cluster has room for several, side by side in others
+(study/side_by_side.py).
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cluster.config import to_yaml
+from cluster.errors import ConfigError
+from cluster.open_training import hardware_of_cluster
+from cluster.planning.placement import rooms
+from cluster.record.files import replace
+from cluster.record.run_directory import RunDirectory
+from cluster.session import StopRequest, ray_session, stop_signals
+from study.cells import Cell, Study
+from study.side_by_side import CellRunner, make_side_by_side, train_here
+
+MARK = "cell.json"
+
+
+class Stopped(Exception):
+    """A cell was asked to stop; the study goes on with it when it is started again."""
+
+
+def compare(study: Study) -> Path:
+    """Make all cells that are missing; the study's folder."""
+    # A cell that is another than it was is told now, and not after an hour of the others.
+    for cell in study.cells:
+        _require_same(cell)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    _describe(study)
+    cluster = study.config.cluster
+    with ray_session(cluster), stop_signals() as stop:
+        width = study.config.compare.side_by_side or rooms(study.config, hardware_of_cluster(study.config))
+        if width == 1:
+            for cell in study.cells:
+                make_cell(cell, stop)
+        else:
+            make_side_by_side(study.cells, stop, width=width, make=make_cell)
+    return study.folder
+
+
+def make_cell(cell: Cell, stop: StopRequest, train: CellRunner = train_here) -> None:
+    """Make the cell from its beginning or from where it was stopped; one that was made before is left as it is."""
+    if _mark(cell.folder).get("is_done"):
+        return
+    if stop.is_made:
+        raise Stopped(f"{cell.folder} was not begun; start the study again to go on")
+    RunDirectory.at(cell.folder)
+    replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": False}).encode())
+    train(cell, stop)
+    if not cell.policy.is_dir():
+        raise Stopped(f"{cell.folder} was stopped; start the study again to go on")
+    replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": True}).encode())
+
+
+def _require_same(cell: Cell) -> None:
+    """Raise ConfigError where the cell was made with other options."""
+    if _mark(cell.folder).get("digest", cell.digest) != cell.digest:
+        raise ConfigError(
+            f"{cell.folder}: this cell was made with another configuration; give the study another folder, or remove "
+            "the cell"
+        )
+
+
+def _mark(path: Path) -> dict[str, Any]:
+    mark = path / MARK
+    return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+
+
+def _describe(study: Study) -> None:
+    """What the report has to know of the study as a whole."""
+    options, arms = study.config.compare, {cell.name: cell for cell in study.cells if not cell.is_init}
+    description = {
+        "name": study.config.cluster.name,
+        "seeds": list(options.seeds),
+        "init": next((cell.name for cell in study.cells if cell.is_init), None),
+        "starts": {name: cell.start and cell.start.name for name, cell in arms.items()},
+        "arms": list(arms),
+        "sweep": {name: {"arm": cell.arm, "values": dict(cell.values)} for name, cell in arms.items() if cell.values},
+        "ledger": options.ledger,
+        "budget": options.budget,
+        "suites": {name: suite.title or name for name, suite in study.config.evaluation.suites.items()},
+        "versions": {name: version(name) for name in ("ray", "torch", "transformers", "deepspeed")},
+        "config": to_yaml(study.config),
+    }
+    replace(study.folder / "study.json", json.dumps(description, indent=1).encode())

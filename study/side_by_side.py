@@ -1,0 +1,107 @@
+"""Cells of a study at the same time, each an actor that Ray places, which starts the run's own actors.
+
+make_side_by_side(cells, stop, width=4, make=make_cell)
+
+A cell waits for the one that it starts from. When one fails, or the study is asked to stop, the others write a
+checkpoint and end; started again, the study goes on with them.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from cluster.errors import RunError
+from cluster.record.console import SECONDS_BETWEEN_LINES
+from cluster.session import StopRequest
+from study.cells import Cell
+
+CellRunner = Callable[[Cell, StopRequest], None]
+"""Trains a cell until it ends or is asked to stop."""
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def make_side_by_side(
+    cells: Sequence[Cell], stop: StopRequest, *, width: int, make: Callable[[Cell, StopRequest, CellRunner], None]
+) -> None:
+    """All cells, at most `width` at a time; raises what the first that failed has raised."""
+    made: dict[Path, Future[None]] = {}
+
+    def make_one(cell: Cell) -> None:
+        if cell.start is not None:
+            made[cell.start.folder].result()
+        make(cell, stop, _elsewhere)
+        print(f"{cell.folder.name}: made", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(width) as pool:
+        # In order, so that a cell's start is under way when the cell waits for it.
+        for cell in cells:
+            made[cell.folder] = pool.submit(make_one, cell)
+        failure = _watch(made)
+        if failure is not None:
+            stop.is_made = True
+    if failure is not None:
+        raise failure
+
+
+def _watch(made: dict[Path, Future[None]]) -> BaseException | None:
+    """Say now and then how far each cell is, until all are made or one has failed; with what."""
+    while True:
+        done, running = wait(made.values(), timeout=SECONDS_BETWEEN_LINES, return_when=FIRST_EXCEPTION)
+        failure = next((error for future in done if (error := future.exception()) is not None), None)
+        if failure is not None or not running:
+            return failure
+        for folder, making in made.items():
+            log = folder / "log.txt"
+            if making.running() and log.is_file():
+                said = log.read_text(encoding="utf-8").splitlines()[-1:]
+                print(f"{folder.name}: {''.join(said)}", file=sys.stderr, flush=True)
+
+
+def train_here(cell: Cell, stop: StopRequest) -> None:
+    """Train in this process."""
+    if cell.command == "sft":
+        from cluster.train_sft import train_sft as train
+    else:
+        from cluster.train_rl import train_rl as train
+    train(cell.config, at=cell.folder, stop=stop)
+
+
+def _elsewhere(cell: Cell, stop: StopRequest) -> None:
+    """Train in an actor; a request to stop is passed on."""
+    actor: Any = ray.remote(_Making).options(name=f"cell-{cell.folder.name}", num_cpus=0, max_concurrency=2).remote()
+    running = actor.train.remote(cell)
+    told = False
+    try:
+        while not ray.wait([running], timeout=SECONDS_BETWEEN_LOOKS)[0]:
+            if stop.is_made and not told:
+                told = True
+                ray.get(actor.stop.remote())
+        ray.get(running)
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+    except RayActorError as error:
+        raise RunError(
+            f"{cell.folder}: the cell's process died; start the study again to go on. Ray says: {error}"
+        ) from error
+    finally:
+        ray.kill(actor)
+
+
+class _Making:
+    """A run, as a Ray actor that can be asked to stop."""
+
+    def __init__(self) -> None:
+        self._stop = StopRequest()
+
+    def train(self, cell: Cell) -> None:
+        """Until it ends or is stopped."""
+        train_here(cell, self._stop)
+
+    def stop(self) -> None:
+        """At the end of the present phase."""
+        self._stop.is_made = True
