@@ -9,13 +9,14 @@ the configuration is reported at once, each with its key, its value, the rule an
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
+from pydantic.fields import FieldInfo
 from yaml import YAMLError
 
 from cluster.errors import ConfigError
@@ -115,19 +116,25 @@ def to_yaml(config: Config) -> str:
 def describe_options(model: type[BaseModel], prefix: str) -> str:
     """Every option with its choices, its default and what it does, those of nested sections included."""
     paragraphs = []
+    for key, option in options_in(model, prefix):
+        default = "required" if option.is_required() else f"default {brief(option.default)}"
+        choices = " | ".join(map(str, get_args(option.annotation))) if get_origin(option.annotation) is Literal else ""
+        heading = f"{key}  ({f'{choices}; ' if choices else ''}{default})"
+        words = " ".join((option.description or "").split())
+        paragraphs.append(f"{heading}\n{textwrap.indent(textwrap.fill(words, 90), '    ')}")
+    return "\n".join(paragraphs)
+
+
+def options_in(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """Every option under its whole key; of options by name, as suites are, those of one called NAME."""
     for name, option in option_names(model).items():
         nested = model_of(option.annotation)
         if nested is not None and nested.__name__.endswith(("Config", "Look")):
-            paragraphs.append(describe_options(nested, f"{prefix}{name}."))
+            yield from options_in(nested, f"{prefix}{name}.")
             continue
-        default = "required" if option.is_required() else f"default {brief(option.default)}"
-        choices = " | ".join(map(str, get_args(option.annotation))) if get_origin(option.annotation) is Literal else ""
-        heading = f"{prefix}{name}  ({f'{choices}; ' if choices else ''}{default})"
-        words = " ".join((option.description or "").split())
-        paragraphs.append(f"{heading}\n{textwrap.indent(textwrap.fill(words, 90), '    ')}")
+        yield f"{prefix}{name}", option
         if get_origin(option.annotation) is dict and (inner := model_of(get_args(option.annotation)[1])):
-            paragraphs.append(describe_options(inner, f"{prefix}{name}.NAME."))
-    return "\n".join(paragraphs)
+            yield from options_in(inner, f"{prefix}{name}.NAME.")
 
 
 def _merge(files: Sequence[str | Path], overrides: Sequence[str]) -> dict[str, Any]:

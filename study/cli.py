@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -46,7 +47,7 @@ FILES = {"rl": "train", "sft": "train"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; mistakes of the user's are told in one line each, with exit status 2."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     parsed = _parse(words)
     try:
         return _file(parsed.command).run(parsed)
@@ -77,6 +78,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    if words[0] not in COMMANDS and not words[0].startswith("-"):
+        near = get_close_matches(words[0], COMMANDS, n=1)
+        parser.error(f"{words[0]}: no such command; {f'did you mean {near[0]}?' if near else 'see ruleshift --help'}")
     parsed, rest = parser.parse_known_args(words)
     takes_overrides = hasattr(parsed, "overrides")
     unknown = [word for word in rest if word.startswith("-") or not takes_overrides]
@@ -96,7 +100,9 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="ruleshift COMMAND …",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(
+        prog="ruleshift", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
     for name in COMMANDS:
         if name not in wanted:
             commands.add_parser(name)

@@ -5,7 +5,7 @@ what `ruleshift COMMAND --help` says. What a command needs beyond that is import
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cluster.config import Config
@@ -17,7 +17,21 @@ CONFIG_WORDS = "CONFIG|key=value"
 def add_configuration(parser: argparse.ArgumentParser, *, needed: bool = True, metavar: str = CONFIG_WORDS) -> None:
     """YAML files, left to right, and options that differ; they may stand before, between and behind other options."""
     told = "YAML files, left to right, and options that differ, as configs/smoke.yaml env.max_attempts=3"
-    parser.add_argument("overrides", nargs="+" if needed else "*", metavar=metavar, help=told)
+    words: Any = parser.add_argument("overrides", nargs="+" if needed else "*", metavar=metavar, help=told)
+    words.completer = _completed
+
+
+def _completed(prefix: str, **_: Any) -> list[str]:
+    """The files and keys that a word in the shell may become."""
+    from argcomplete.completers import FilesCompleter
+
+    from cluster.config import Config, options_in
+    from envs.catalog import environment_names, find_environment
+
+    sections = [(name, field.annotation) for name, field in Config.model_fields.items() if name != "env"]
+    sections += [("env", find_environment(name).Config) for name in environment_names()]
+    keys = {key for name, section in sections if section for key, _ in options_in(section, f"{name}.")}
+    return [*FilesCompleter()(prefix), *sorted(f"{key}=" for key in keys if key.startswith(prefix))]
 
 
 def hardware_of(config: "Config") -> "Hardware":

@@ -1,13 +1,19 @@
 """The command line as a stranger meets it."""
 
+import argparse
 import json
+import os
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from study.cli import main
+from study.cli import COMMANDS, FILES, main
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs" / "envs"
 ADD_UP = str(CONFIGS / "add_up.yaml")
 
 
@@ -103,3 +109,57 @@ def test_a_bench_ends_with_one_line_of_json(
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.pop("bench") == what
     assert all(figure > 0 for figure in figures.values())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does_and_what_each_argument_means(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert f"usage: ruleshift {command} [-h]" in told
+    assert told.split("\n\n")[1][0].isupper(), "what it does stands before its arguments"
+    file = import_module(f"study.commands.{FILES.get(command, command)}")
+    parser = argparse.ArgumentParser()
+    file.add_arguments(parser)
+    assert [action.dest for action in parser._actions if not action.help] == []
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    program = (
+        "import sys\nfrom study.cli import main\ntry: main(['--help'])\n"
+        "except SystemExit: print(*{'pydantic', 'yaml', 'ray', 'argcomplete'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    *told, imported = ran.stdout.splitlines()
+    assert imported == ""
+    assert {line.split()[0] for line in told if line.startswith("  ")} >= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed_so_far", "offered"),
+    [
+        ("ruleshift pl", {"play", "plan", "plot"}),
+        ("ruleshift rl configs/smo", {"configs/smoke.yaml"}),
+        ("ruleshift rl configs/smoke.yaml learner.lora.r", {"learner.lora.rank="}),
+        ("ruleshift plan configs/smoke.yaml env.face_cards_", {"env.face_cards_as_numbers="}),
+    ],
+)
+def test_a_shell_is_told_what_may_come_next(typed_so_far: str, offered: set[str], tmp_path: Path) -> None:
+    file = tmp_path / "offered"
+    asked = {"COMP_LINE": typed_so_far, "COMP_POINT": str(len(typed_so_far)), "_ARGCOMPLETE": "1"}
+    environment = {**os.environ, **asked, "_ARGCOMPLETE_STDOUT_FILENAME": str(file), "_ARGCOMPLETE_IFS": "\n"}
+    subprocess.run([sys.executable, "-m", "study.cli"], cwd=ROOT, env=environment, check=True)
+    assert {word.strip() for word in file.read_text().splitlines()} == offered
+
+
+@pytest.mark.parametrize(("word", "told"), [("plann", "did you mean plan?"), ("zzz", "see ruleshift --help")])
+def test_a_command_that_there_is_not_is_told_with_the_nearest(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([word])
+    assert ended.value.code == 2
+    assert f"{word}: no such command; {told}" in capsys.readouterr().err
