@@ -25,7 +25,7 @@ from cluster.options import ClusterConfig, CompareConfig, EvaluationConfig, Suit
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig
-from learner.demonstration import DemonstrationConfig
+from learner.demonstrations.demonstration import DemonstrationConfig
 from rollout.config import RolloutConfig
 from verifier.rewards import VerifierConfig
 

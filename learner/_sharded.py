@@ -1,7 +1,6 @@
 """Parameters of which each rank may have only a part, and what a checkpoint of them needs besides.
 
     whole_shape, whole_bytes            what a parameter is when put together
-    buckets_of                          what is put together at once
     layout_of, require_same_layout      who has what
     random_states, set_random_states    where all random numbers of a process stand
 
@@ -9,17 +8,15 @@ A checkpoint only fits ranks that share the same model in the same way as those 
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from learner.config import CHECKPOINT_OPTIONS
-
-Item = TypeVar("Item")
 
 
 class CheckpointMismatch(ValueError):
@@ -34,21 +31,6 @@ def whole_shape(parameter: Tensor) -> torch.Size:
 def whole_bytes(parameter: Tensor) -> int:
     """A parameter's size when whole."""
     return whole_shape(parameter).numel() * parameter.element_size()
-
-
-def buckets_of(items: Iterable[Item], num_bytes_of: Callable[[Item], int], bucket_bytes: int) -> Iterator[list[Item]]:
-    """Items in groups of at most so many bytes; a larger one is a group of its own."""
-    bucket: list[Item] = []
-    num_bytes = 0
-    for item in items:
-        added = num_bytes_of(item)
-        if bucket and num_bytes + added > bucket_bytes:
-            yield bucket
-            bucket, num_bytes = [], 0
-        bucket.append(item)
-        num_bytes += added
-    if bucket:
-        yield bucket
 
 
 def layout_of(module: nn.Module, *, num_ranks: int, zero_stage: int, dtype: str) -> dict[str, Any]:

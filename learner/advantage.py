@@ -1,4 +1,4 @@
-"""How much better than expected each sampled token was, for whole episodes and over all ranks.
+"""Advantages and returns (GAE, GRPO, RLOO, REINFORCE): how much better than expected each sampled token was.
 
 Two episodes of two turns and of one, two tokens to a turn, with `kind: turn`, turn_gamma 0.5 and turn_lambda 1:
 

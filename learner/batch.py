@@ -31,13 +31,13 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInput:
-    """A sequence as the model sees it: `ModelInput(token_ids=[5, 9, 4, 8, 2], sampled_at=[3, 4], first_sample=0)`."""
+    """A sequence as the model sees it: `ModelInput(token_ids=[5, 9, 4, 8, 2], sampled_at=[3, 4], first_number=0)`."""
 
     token_ids: npt.NDArray[np.int64]
     """The record's tokens, each picture's placeholder expanded to as many as the model wants."""
     sampled_at: npt.NDArray[np.int64]
     """The positions of sampled tokens."""
-    first_sample: int
+    first_number: int
     """The number of its first sampled token among all of this rank's; the others follow."""
     images: tuple[Image, ...] = ()
     """Its pictures, in order."""
@@ -58,11 +58,11 @@ class MicroBatch:
     """[B, R]; None where each row is one sequence and the model counts by itself."""
     sampled_at: torch.Tensor
     """[n] the positions of sampled tokens in the flattened rows."""
-    samples: torch.Tensor
+    numbers: torch.Tensor
     """[n] their numbers among all of this rank's sampled tokens."""
     ends_at: torch.Tensor
     """[k] where each sequence's last sampled token stands in the flattened rows."""
-    end_samples: torch.Tensor
+    end_numbers: torch.Tensor
     """[k] the number of that token."""
     pictures: Mapping[str, torch.Tensor]
     """What the model's processor makes of the pictures, under the names by which the model takes them."""
@@ -113,9 +113,9 @@ def empty_micro_batch() -> MicroBatch:
         token_ids=torch.zeros(1, 2, dtype=torch.long),
         position_ids=None,
         sampled_at=none,
-        samples=none,
+        numbers=none,
         ends_at=none,
-        end_samples=none,
+        end_numbers=none,
         pictures={},
         num_tokens=0,
     )
@@ -174,7 +174,7 @@ def _micro_batch(
     width = max(_length(row) for row in rows)
     token_ids = np.full((len(rows), width), pad_token_id, np.int64)
     position_ids = np.zeros((len(rows), width), np.int64)
-    sampled_at, samples, ends = [], [], []
+    sampled_at, numbers, ends = [], [], []
     for number, row in enumerate(rows):
         start = 0
         for each in row:
@@ -182,18 +182,18 @@ def _micro_batch(
             token_ids[number, start:end] = each.token_ids
             position_ids[number, start:end] = np.arange(each.num_tokens)
             sampled_at.append(number * width + start + each.sampled_at)
-            samples.append(each.first_sample + np.arange(len(each.sampled_at)))
-            ends.append((number * width + start + each.sampled_at[-1], each.first_sample + len(each.sampled_at) - 1))
+            numbers.append(each.first_number + np.arange(len(each.sampled_at)))
+            ends.append((number * width + start + each.sampled_at[-1], each.first_number + len(each.sampled_at) - 1))
             start = end
         position_ids[number, start:] = np.arange(width - start)
-    ends_at, end_samples = torch.tensor(ends, dtype=torch.long).unbind(1)
+    ends_at, end_numbers = torch.tensor(ends, dtype=torch.long).unbind(1)
     return MicroBatch(
         token_ids=torch.from_numpy(token_ids),
         position_ids=None if layout == "padded" else torch.from_numpy(position_ids),
         sampled_at=torch.from_numpy(np.concatenate(sampled_at)),
-        samples=torch.from_numpy(np.concatenate(samples)),
+        numbers=torch.from_numpy(np.concatenate(numbers)),
         ends_at=ends_at,
-        end_samples=end_samples,
+        end_numbers=end_numbers,
         pictures=pictures,
         num_tokens=sum(_length(row) for row in rows),
     )

@@ -31,12 +31,10 @@ from learner._deepspeed_options import deepspeed_options, make_optimizer, optimi
 from learner._gradients import FiniteWatch, gradient_buffers
 from learner._sharded import (
     CheckpointMismatch,
-    buckets_of,
     layout_of,
     random_states,
     require_same_layout,
     set_random_states,
-    whole_bytes,
 )
 from learner.config import DeepSpeedConfig, OptimizerConfig
 
@@ -50,8 +48,6 @@ __all__ = [
     "learning_rate_at",
 ]
 
-BUCKET_BYTES = 512 * 2**20
-"""How much is gathered at once."""
 STATE_FOLDER = "deepspeed"
 SUMMARY_FILE = "engine.json"
 RANDOM_STATES_FILE = "random_states_{}.pt"
@@ -244,21 +240,6 @@ class DistributedEngine:
         self._step = summary["step"]
         set_random_states(torch.load(folder / RANDOM_STATES_FILE.format(torch.distributed.get_rank())))
         torch.distributed.barrier()
-
-    def whole_state_dict(self) -> dict[str, Tensor] | None:
-        """Parameters and saved buffers on the host at rank 0, None elsewhere; a tied parameter once."""
-        module = self._engine.module
-        is_first = torch.distributed.get_rank() == 0
-        whole: dict[str, Tensor] = {}
-        for bucket in buckets_of(module.named_parameters(), lambda named: whole_bytes(named[1]), BUCKET_BYTES):
-            with gathered(parameter for _, parameter in bucket):
-                if is_first:
-                    whole.update((name, parameter.detach().to("cpu", copy=True)) for name, parameter in bucket)
-        if not is_first:
-            return None
-        saved = module.state_dict().keys()
-        whole.update((name, buffer.to("cpu", copy=True)) for name, buffer in module.named_buffers() if name in saved)
-        return whole
 
     def rest(self) -> None:
         """Move to the host what only a step needs; the weights stay, so that the model can be asked and sent."""

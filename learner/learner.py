@@ -3,7 +3,10 @@
     Learner(folder, config, …)
       .update(parts, groups)  →  UpdateReport       parts: this rank's sequences, one list for each optimizer step
 
-    an update:  look (values, old log-probabilities)  →  weigh (advantages)  →  epochs × steps
+    an update:  look  →  weigh  →  epochs × steps
+
+Look is a forward pass before the first step: values and old log-probabilities. Weigh is what follows from them:
+advantages and returns, by GAE or against a group.
 
 Ranks go through the same number of micro-batches, since they gather weights and gradients together; one that has
 fewer takes part with empty ones.
@@ -25,12 +28,13 @@ from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
 from learner.pictures import PictureReader
 from learner.policy_model import PolicyModel, load_policy
-from learner.ppo import Totals, reinforcement, weigh
-from learner.samples import Samples
+from learner.ppo import reinforcement, weigh
 from learner.scorer import Scorer
 from learner.sequence import TrainingSequence, Trajectory
 from learner.sft import imitation
 from learner.statistics import Statistics, explained_variance
+from learner.token_scorer import Mode
+from learner.token_table import TokenTable, Totals
 from rollout.transcript import ChatTokens
 
 Groups = Mapping[Trajectory, int]
@@ -62,10 +66,10 @@ class UpdateReport:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """An update's sequences on this rank, their samples, and the micro-batches of each step."""
+    """An update's sequences on this rank, their tokens, and the micro-batches of each step."""
 
     sequences: list[TrainingSequence]
-    samples: Samples
+    table: TokenTable
     steps: list[list[MicroBatch]]
 
     def batches(self) -> Iterator[MicroBatch]:
@@ -109,7 +113,7 @@ class Learner:
                 metrics = self._weigh(work, groups)
         statistics = Statistics()
         with clock("learn"):
-            work = _Work(work.sequences, work.samples.to(self._scorer.device), work.steps)
+            work = _Work(work.sequences, work.table.to(self._scorer.device), work.steps)
             steps, trained = self._learn(work, statistics)
         self.version += 1
         metrics |= statistics.means(self.engine.sum) | _of_steps(steps)
@@ -121,8 +125,8 @@ class Learner:
         work = self._prepare([sequences])
         total = np.zeros(2)
         for batch in work.batches():
-            predictions = self._scorer.predict(batch, work.samples)
-            weights = work.samples.imitation_weights[batch.samples]
+            predictions = self._scorer.predict(batch, work.table)
+            weights = work.table.imitation_weights[batch.numbers]
             total += -float((weights * predictions.logprobs.cpu()).sum()), float(weights.sum())
         loss, weight = self.engine.sum(total)
         return float(loss / max(weight, 1e-12))
@@ -136,12 +140,12 @@ class Learner:
                 f"an episode was played by version {newest} of the policy, but the learner is at version "
                 f"{self.version}; restore the checkpoint that the rollout workers play, or send them its weights"
             )
-        steps, first_sample = [], 0
+        steps, first_number = [], 0
         for part in parts:
             inputs = []
             for sequence in part:
-                inputs.append(self._reader.model_input(sequence, first_sample))
-                first_sample += int(sequence.is_sampled.sum())
+                inputs.append(self._reader.model_input(sequence, first_number))
+                first_number += int(sequence.is_sampled.sum())
             batches = micro_batches(
                 inputs,
                 max_tokens=self._config.micro_batch_tokens,
@@ -150,41 +154,41 @@ class Learner:
             )
             missing = self.engine.largest(len(batches)) - len(batches)
             steps.append([*batches, *(empty_micro_batch() for _ in range(missing))])
-        return _Work(sequences, Samples.of(sequences, self._config), steps)
+        return _Work(sequences, TokenTable.of(sequences, self._config), steps)
 
     @torch.no_grad()
     def _look(self, work: _Work) -> int:
         """Fill in what the policy and its critic say before the update; how many tokens that took."""
-        config, samples = self._config, work.samples
+        config, table = self._config, work.table
         needs_policy = config.old_logprobs == "learner" or config.advantage.needs_values
         num_tokens = 0
         for batch in work.batches():
             if needs_policy:
-                predictions = self._scorer.predict(batch, samples)
+                predictions = self._scorer.predict(batch, table)
                 num_tokens += batch.num_tokens
                 if config.old_logprobs == "learner":
-                    samples.old_logprobs[batch.samples] = predictions.logprobs.float().cpu()
+                    table.old_logprobs[batch.numbers] = predictions.logprobs.float().cpu()
                 if config.advantage.needs_values:
-                    samples.values[batch.samples] = predictions.values.cpu()
-                    samples.after[batch.end_samples] = predictions.after.cpu()
+                    table.values[batch.numbers] = predictions.values.cpu()
+                    table.after[batch.end_numbers] = predictions.after.cpu()
             if config.loss.kl_coefficient:
-                reference = self._scorer.predict_reference(batch, samples)
+                reference = self._scorer.predict_reference(batch, table)
                 num_tokens += batch.num_tokens
-                samples.reference_logprobs[batch.samples] = reference.logprobs.float().cpu()
+                table.reference_logprobs[batch.numbers] = reference.logprobs.float().cpu()
         return num_tokens
 
     def _weigh(self, work: _Work, groups: Groups) -> dict[str, float]:
         """Fill in advantages and returns; what there is to say of them."""
-        samples, gather = work.samples, self.engine.gather
-        advantages = weigh(samples, work.sequences, groups, self._config, gather)
-        reinforced = ~samples.is_demonstration
-        gaps = (samples.old_logprobs - samples.sampled_logprobs)[reinforced].abs().double().numpy()
+        table, gather = work.table, self.engine.gather
+        advantages = weigh(table, work.sequences, groups, self._config, gather)
+        reinforced = ~table.is_demonstration
+        gaps = (table.old_logprobs - table.sampled_logprobs)[reinforced].abs().double().numpy()
         rows = gather(np.array([[len(gaps), gaps.sum(), gaps.max(initial=0.0), advantages.returns.sum()]]))
         count = max(rows[:, 0].sum(), 1)
         metrics = {"rollout_gap_mean": rows[:, 1].sum() / count, "rollout_gap_max": rows[:, 2].max()}
         if self._config.advantage.needs_values:
             at = advantages.is_value_target
-            values = samples.values[reinforced].double().numpy()[at]
+            values = table.values[reinforced].double().numpy()[at]
             metrics["return_mean"] = rows[:, 3].sum() / count
             metrics["explained_variance"] = explained_variance(values, advantages.returns[at], gather)
         return {name: float(value) for name, value in metrics.items()}
@@ -192,7 +196,7 @@ class Learner:
     def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], int]:
         """All epochs and steps; the reports of the steps and how many tokens went through."""
         totals = [
-            Totals(self.engine.sum(Totals.count(torch.cat([batch.samples for batch in step]), work.samples)))
+            Totals(self.engine.sum(Totals.count(torch.cat([batch.numbers for batch in step]), work.table)))
             for step in work.steps
         ]
         reports, num_tokens = [], 0
@@ -201,31 +205,26 @@ class Learner:
             Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
             for step in order:
                 for batch in work.steps[step]:
-                    self.engine.accumulate(self._loss(batch, work.samples, totals[step], statistics))
+                    self.engine.accumulate(self._loss(batch, work.table, totals[step], statistics))
                     num_tokens += batch.num_tokens
                 reports.append(self.engine.step())
         return reports, num_tokens
 
-    def _loss(self, batch: MicroBatch, samples: Samples, totals: Totals, statistics: Statistics) -> torch.Tensor:
+    def _loss(self, batch: MicroBatch, table: TokenTable, totals: Totals, statistics: Statistics) -> torch.Tensor:
         """This rank's share of the step's loss."""
         config = self._config
         compares = bool(config.sft.kl_coefficient and totals.imitation_weight)
-        predictions = self._scorer.predict(
-            batch,
-            samples,
-            with_entropies=bool(totals.tokens),
-            learns_entropies=config.loss.entropy_coefficient > 0,
-            with_log_distributions=compares,
-        )
-        reference = self._scorer.predict_reference(batch, samples, with_log_distributions=True) if compares else None
+        mode = Mode.DISTRIBUTIONS if compares else _mode_of_play(config) if totals.tokens else Mode.LOGPROBS
+        predictions = self._scorer.predict(batch, table, mode)
+        reference = self._scorer.predict_reference(batch, table, mode) if compares else None
         # Every parameter gets a gradient, if only zero, or ranks would not reduce the same ones.
         loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
-        numbers = batch.samples.to(samples.rewards.device)
+        numbers = batch.numbers.to(table.rewards.device)
         if totals.tokens:
-            part = reinforcement(predictions, numbers, samples, totals, config, statistics)
+            part = reinforcement(predictions, numbers, table, totals, config, statistics)
             loss = loss + config.rl_weight * part
         if totals.imitation_weight:
-            part = imitation(predictions, reference, numbers, samples, totals, config, statistics)
+            part = imitation(predictions, reference, numbers, table, totals, config, statistics)
             loss = loss + config.sft_weight * part
         return loss
 
@@ -246,6 +245,10 @@ class Learner:
             seconds=dict(seconds),
             metrics=metrics,
         )
+
+
+def _mode_of_play(config: LearnerConfig) -> Mode:
+    return Mode.LEARNED_ENTROPIES if config.loss.entropy_coefficient > 0 else Mode.ENTROPIES
 
 
 def _of_steps(steps: Sequence[StepReport]) -> dict[str, float]:

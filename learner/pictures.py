@@ -21,14 +21,14 @@ class PictureReader:
         self._image_token_id = image_token_id
         self._expansion = lru_cache(maxsize=4096)(self._expand)
 
-    def model_input(self, sequence: TrainingSequence, first_sample: int) -> ModelInput:
+    def model_input(self, sequence: TrainingSequence, first_number: int) -> ModelInput:
         """The sequence as the model sees it; raises BatchError where pictures and placeholders do not match."""
         token_ids = sequence.token_ids.astype(np.int64)
         sampled_at = np.flatnonzero(sequence.is_sampled)
         if self._image_token_id is None:
             if sequence.images:
                 raise BatchError(f"{_name(sequence)} shows pictures, but learner.model has no eyes; use one that has")
-            return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_sample=first_sample)
+            return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first_number)
         placeholders = np.flatnonzero(token_ids == self._image_token_id)
         if len(placeholders) != len(sequence.images):
             raise BatchError(
@@ -41,7 +41,7 @@ class PictureReader:
             expansion = self._expansion(image.size)
             token_ids = np.concatenate([token_ids[:at], expansion, token_ids[at + 1 :]])
             sampled_at = sampled_at + (len(expansion) - 1) * (sampled_at > at)
-        return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_sample=first_sample, images=images)
+        return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first_number, images=images)
 
     def prepare(self, images: Sequence[Image.Image]) -> Mapping[str, torch.Tensor]:
         """The pictures as tensors, by the names under which the model takes them."""

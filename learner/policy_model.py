@@ -19,33 +19,28 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
+from learner.parts import part_of
+from learner.token_scorer import Drawing, Mode, score_tokens
 
 
 class ModelError(ValueError):
     """A model cannot be trained as configured; the message names the key and the fix."""
 
 
-PARTS = {
-    "vision_tower": ("vision_tower", "vision_model", "visual"),
-    "projector": ("connector", "multi_modal_projector", "merger", "projector"),
-}
-"""How models name their parts; the rest is the language model."""
-
-
 @dataclass(frozen=True, kw_only=True)  # no slots: DeepSpeed looks for tensors in what a module returns by its __dict__
 class Predictions:
-    """What the model says of a micro-batch of n sampled tokens in k sequences."""
+    """What the model says of n sampled tokens in k sequences; what the first three are stands in token_scorer.py."""
 
     logprobs: torch.Tensor
-    """[n] of each sampled token, in the distribution that it is drawn from."""
+    """[n]"""
     entropies: torch.Tensor | None
-    """[n] of that distribution, where asked for."""
+    """[n]"""
+    log_distributions: torch.Tensor | None
+    """[n, vocabulary]"""
     values: torch.Tensor
     """[n] the critic's worth of the state before each sampled token."""
     after: torch.Tensor
-    """[k] and behind each sequence's last sampled token."""
-    log_distributions: torch.Tensor | None
-    """[n, vocabulary], where asked for."""
+    """[k] and behind each sequence's last sampled token: the bootstrap value of an episode that was cut off."""
 
 
 class PolicyModel(nn.Module):
@@ -63,36 +58,27 @@ class PolicyModel(nn.Module):
         self.blank_picture: Mapping[str, torch.Tensor] = {}
 
     def forward(
-        self,
-        batch: MicroBatch,
-        is_drawn: torch.Tensor,
-        temperature: float,
-        *,
-        with_entropies: bool = False,
-        learns_entropies: bool = False,
-        with_log_distributions: bool = False,
+        self, batch: MicroBatch, is_drawn: torch.Tensor, temperature: float, mode: Mode = Mode.LOGPROBS
     ) -> Predictions:
         """`is_drawn` [n] tells tokens that were drawn, at the temperature and none forbidden, from demonstrated."""
         hidden = self._hidden_states(batch)
-        before = hidden[batch.sampled_at - 1]
         output_layer: Any = self.backbone.get_output_embeddings()
-        logits = output_layer(before).float()
-        logits = torch.where(is_drawn[:, None], logits / temperature, logits)
-        if self._forbidden:
-            is_forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-            is_forbidden[self._forbidden] = True
-            logits = logits.masked_fill(is_drawn[:, None] & is_forbidden, float("-inf"))
-        log_distributions = logits.log_softmax(dim=-1)
-        token_ids = batch.token_ids.flatten()[batch.sampled_at]
+        scores = score_tokens(
+            hidden[batch.sampled_at - 1],
+            batch.token_ids.flatten()[batch.sampled_at],
+            output_layer,
+            Drawing(is_drawn=is_drawn, temperature=temperature, forbidden_token_ids=self._forbidden),
+            mode,
+        )
         seen = hidden.detach() if self._stop_gradient else hidden
         values = self.value_head(torch.cat([seen[batch.sampled_at - 1], seen[batch.ends_at]])).float()[:, 0]
-        num_samples = len(batch.sampled_at)
+        num_tokens = len(batch.sampled_at)
         return Predictions(
-            logprobs=log_distributions.gather(1, token_ids[:, None])[:, 0],
-            entropies=_entropies(log_distributions, learns_entropies) if with_entropies else None,
-            values=values[:num_samples],
-            after=values[num_samples:],
-            log_distributions=log_distributions if with_log_distributions else None,
+            logprobs=scores.logprobs,
+            entropies=scores.entropies,
+            log_distributions=scores.log_distributions,
+            values=values[:num_tokens],
+            after=values[num_tokens:],
         )
 
     def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
@@ -193,17 +179,11 @@ def _value_head(width: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
 
 def _freeze(backbone: PreTrainedModel, parts: Sequence[str]) -> None:
     for part in parts:
-        found = [parameter for name, parameter in backbone.named_parameters() if _part_of(name) == part]
+        found = [parameter for name, parameter in backbone.named_parameters() if part_of(name) == part]
         if not found:
             raise ModelError(f"learner.freeze: {type(backbone).__name__} has no {part}; leave it out")
         for parameter in found:
             parameter.requires_grad_(False)
-
-
-def _part_of(name: str) -> str:
-    words = set(name.split("."))
-    # A projector may stand inside the vision tower, as Qwen's merger does, so it is looked for first.
-    return next((part for part in ("projector", "vision_tower") if words & set(PARTS[part])), "language_model")
 
 
 def _add_lora(backbone: PreTrainedModel, lora: LoraConfig) -> None:
@@ -223,14 +203,8 @@ def _linear_layers(backbone: PreTrainedModel) -> list[str]:
     return [
         name
         for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear) and module is not output_layer and _part_of(name) == "language_model"
+        if isinstance(module, nn.Linear) and module is not output_layer and part_of(name) == "language_model"
     ]
-
-
-def _entropies(log_distributions: torch.Tensor, with_gradient: bool) -> torch.Tensor:
-    # A forbidden token has probability 0 and log-probability -inf, whose product is 0 here.
-    log_distributions = log_distributions if with_gradient else log_distributions.detach()
-    return -(log_distributions.exp() * log_distributions.clamp_min(-1e9)).sum(dim=-1)
 
 
 def _cast(pictures: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:

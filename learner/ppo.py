@@ -1,6 +1,6 @@
 """Reinforcement: what has to be known before the first step, and what each micro-batch adds to the loss.
 
-weigh(samples, …)            values, old log-probabilities → advantages and returns
+weigh(table, …)              values, old log-probabilities, rewards → advantages and returns (GAE, GRPO, RLOO)
 reinforcement(…)             policy, value, entropy and divergence of one micro-batch, over global counts
 """
 
@@ -13,64 +13,64 @@ from learner.advantage import Advantages, Gather, Trajectories, compute_advantag
 from learner.config import LearnerConfig
 from learner.loss import by_answer, divergence, policy_loss, value_loss
 from learner.policy_model import Predictions
-from learner.samples import Samples
 from learner.sequence import TrainingSequence, Trajectory
 from learner.statistics import Statistics
+from learner.token_table import TokenTable, Totals
 
 
 def weigh(
-    samples: Samples,
+    table: TokenTable,
     sequences: Sequence[TrainingSequence],
     groups: Mapping[Trajectory, int],
     config: LearnerConfig,
     gather: Gather,
 ) -> Advantages:
-    """Fill in advantages and returns of all reinforced samples."""
-    reinforced = ~samples.is_demonstration
+    """Fill in advantages and returns of all reinforced tokens."""
+    reinforced = ~table.is_demonstration
     # The number of an episode counts demonstrations too; those of the reinforced ones are made to run from 0.
-    _, episodes = torch.unique(samples.episodes[reinforced], return_inverse=True)
+    _, episodes = torch.unique(table.episodes[reinforced], return_inverse=True)
     played = [sequence for sequence in sequences if not sequence.is_demonstration]
     order = list(dict.fromkeys(sequence.trajectory for sequence in played))
     is_truncated = {sequence.trajectory: sequence.is_truncated for sequence in played}
     last = np.flatnonzero(np.diff(episodes.numpy(), append=len(order))) if order else np.zeros(0, np.int64)
-    after = samples.after[reinforced].double().numpy()[last]
+    after = table.after[reinforced].double().numpy()[last]
     advantages = compute_advantages(
         Trajectories(
             episodes=episodes.numpy(),
-            turns=samples.turns[reinforced].numpy(),
-            rewards=samples.rewards[reinforced].double().numpy(),
-            values=samples.values[reinforced].double().numpy(),
+            turns=table.turns[reinforced].numpy(),
+            rewards=table.rewards[reinforced].double().numpy(),
+            values=table.values[reinforced].double().numpy(),
             after=np.where([is_truncated[trajectory] for trajectory in order], after, 0.0),
             groups=np.array([groups[trajectory] for trajectory in order], np.int64),
         ),
         config.advantage,
         gather,
     )
-    samples.advantages[reinforced] = torch.from_numpy(advantages.advantages).float()
-    samples.returns[reinforced] = torch.from_numpy(advantages.returns).float()
-    samples.is_value_target[reinforced] = torch.from_numpy(advantages.is_value_target)
+    table.advantages[reinforced] = torch.from_numpy(advantages.advantages).float()
+    table.returns[reinforced] = torch.from_numpy(advantages.returns).float()
+    table.is_value_target[reinforced] = torch.from_numpy(advantages.is_value_target)
     return advantages
 
 
 def reinforcement(
     predictions: Predictions,
     numbers: torch.Tensor,
-    samples: Samples,
-    totals: "Totals",
+    table: TokenTable,
+    totals: Totals,
     config: LearnerConfig,
     statistics: Statistics,
 ) -> torch.Tensor:
-    """This micro-batch's share of the global loss; `numbers` [n] are its samples' places in the columns."""
-    reinforced = ~samples.is_demonstration[numbers]
+    """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
+    reinforced = ~table.is_demonstration[numbers]
     numbers = numbers[reinforced]
     logprobs = predictions.logprobs[reinforced]
-    loss = _policy(logprobs, numbers, samples, totals, config, statistics)
+    loss = _policy(logprobs, numbers, table, totals, config, statistics)
     if totals.value_targets:
-        at = samples.is_value_target[numbers]
+        at = table.is_value_target[numbers]
         of_critic = value_loss(
             predictions.values[reinforced][at],
-            samples.values[numbers][at],
-            samples.returns[numbers][at],
+            table.values[numbers][at],
+            table.returns[numbers][at],
             config.loss.value_clip,
         )
         statistics.add("value_loss", of_critic.detach(), int(at.sum()))
@@ -80,7 +80,7 @@ def reinforcement(
         statistics.add("entropy", entropy.detach(), len(numbers))
         loss = loss - config.loss.entropy_coefficient * entropy / totals.tokens
     if config.loss.kl_coefficient:
-        distance = divergence(logprobs, samples.reference_logprobs[numbers], config.loss.kl_estimator).sum()
+        distance = divergence(logprobs, table.reference_logprobs[numbers], config.loss.kl_estimator).sum()
         statistics.add("kl_reference", distance.detach(), len(numbers))
         loss = loss + config.loss.kl_coefficient * distance / totals.tokens
     return loss
@@ -89,17 +89,17 @@ def reinforcement(
 def _policy(
     logprobs: torch.Tensor,
     numbers: torch.Tensor,
-    samples: Samples,
-    totals: "Totals",
+    table: TokenTable,
+    totals: Totals,
     config: LearnerConfig,
     statistics: Statistics,
 ) -> torch.Tensor:
-    old, sampled = samples.old_logprobs[numbers], samples.sampled_logprobs[numbers]
-    advantages, count = samples.advantages[numbers], totals.tokens
+    old, sampled = table.old_logprobs[numbers], table.sampled_logprobs[numbers]
+    advantages, count = table.advantages[numbers], totals.tokens
     statistics.add("kl_old", divergence(logprobs.detach(), old, "k3").sum(), len(numbers))
     if config.loss.ratio == "answer":
-        found, answers = torch.unique(samples.answers[numbers], return_inverse=True)
-        weights, ones = samples.ratio_weights[numbers], torch.ones_like(old)
+        found, answers = torch.unique(table.answers[numbers], return_inverse=True)
+        weights, ones = table.ratio_weights[numbers], torch.ones_like(old)
         lengths = by_answer(ones, ones, answers, len(found))
         advantages = by_answer(advantages, ones, answers, len(found)) / lengths
         logprobs, old, sampled = (by_answer(each, weights, answers, len(found)) for each in (logprobs, old, sampled))
@@ -108,25 +108,3 @@ def _policy(
     statistics.add("policy_loss", loss.detach(), len(was_clipped))
     statistics.add("clip_fraction", was_clipped.sum(), len(was_clipped))
     return loss / max(count, 1)
-
-
-class Totals:
-    """What the parts of a step's loss are divided by: counts over all ranks."""
-
-    def __init__(self, counts: np.ndarray) -> None:
-        self.tokens, self.answers, self.value_targets, self.imitation_weight = (float(count) for count in counts)
-
-    @staticmethod
-    def count(numbers: torch.Tensor, samples: Samples) -> np.ndarray:
-        """This rank's counts for one step."""
-        numbers = numbers.to(samples.is_demonstration.device)
-        reinforced = numbers[~samples.is_demonstration[numbers]]
-        return np.array(
-            [
-                len(reinforced),
-                len(torch.unique(samples.answers[reinforced])),
-                int(samples.is_value_target[reinforced].sum()),
-                float(samples.imitation_weights[numbers].sum()),
-            ],
-            np.float64,
-        )

@@ -8,7 +8,8 @@ from learner.batch import MicroBatch
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.policy_model import PolicyModel, Predictions, adapters_off, load_backbone
-from learner.samples import Samples
+from learner.token_scorer import Mode
+from learner.token_table import TokenTable
 
 
 class Scorer:
@@ -34,18 +35,18 @@ class Scorer:
         """Where the model is."""
         return next(self._policy.parameters()).device
 
-    def predict(self, batch: MicroBatch, samples: Samples, **options: bool) -> Predictions:
+    def predict(self, batch: MicroBatch, table: TokenTable, mode: Mode = Mode.LOGPROBS) -> Predictions:
         """By the policy as it is now."""
-        return self._call(self._engine.module, batch, samples, **options)
+        return self._call(self._engine.module, batch, table, mode)
 
     @torch.no_grad()
-    def predict_reference(self, batch: MicroBatch, samples: Samples, **options: bool) -> Predictions:
+    def predict_reference(self, batch: MicroBatch, table: TokenTable, mode: Mode = Mode.LOGPROBS) -> Predictions:
         """By the policy as it was in the beginning."""
         if self._reference is not None:
-            return self._call(self._reference, batch, samples, **options)
+            return self._call(self._reference, batch, table, mode)
         with adapters_off(self._policy):
-            return self._call(self._engine.module, batch, samples, **options)
+            return self._call(self._engine.module, batch, table, mode)
 
-    def _call(self, module: torch.nn.Module, batch: MicroBatch, samples: Samples, **options: bool) -> Predictions:
-        is_drawn = ~samples.is_demonstration[batch.samples.to(samples.is_demonstration.device)]
-        return module(batch.to(self.device), is_drawn.to(self.device), self._temperature, **options)
+    def _call(self, module: torch.nn.Module, batch: MicroBatch, table: TokenTable, mode: Mode) -> Predictions:
+        is_drawn = ~table.is_demonstration[batch.numbers.to(table.is_demonstration.device)]
+        return module(batch.to(self.device), is_drawn.to(self.device), self._temperature, mode)

@@ -5,22 +5,21 @@ import torch
 from learner.config import LearnerConfig
 from learner.loss import full_divergence, imitation_loss
 from learner.policy_model import Predictions
-from learner.ppo import Totals
-from learner.samples import Samples
 from learner.statistics import Statistics
+from learner.token_table import TokenTable, Totals
 
 
 def imitation(
     predictions: Predictions,
     reference: Predictions | None,
     numbers: torch.Tensor,
-    samples: Samples,
+    table: TokenTable,
     totals: Totals,
     config: LearnerConfig,
     statistics: Statistics,
 ) -> torch.Tensor:
-    """This micro-batch's share of the global loss; `numbers` [n] are its samples' places in the columns."""
-    weights = samples.imitation_weights[numbers]
+    """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
+    weights = table.imitation_weights[numbers]
     loss = imitation_loss(predictions.logprobs, weights)
     weight = float(weights.sum())
     statistics.add("sft_loss", loss.detach(), weight)

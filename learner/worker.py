@@ -25,9 +25,9 @@ from learner.zero_source import DeepSpeedZeroSource
 from rollout.engine import Prompt
 from rollout.episode import Episode
 from rollout.probe import expected_logprobs
+from rollout.receivers import Receivers, own_place
 from rollout.transcript import ChatTokens
 from rollout.weight_transfer import Place, SyncReport, WeightSender, make_sender, meeting
-from rollout.worker import WorkersClient, own_place
 
 NO_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt")
 
@@ -93,12 +93,12 @@ class LearnerWorker:
         """Where this rank is."""
         return own_place()
 
-    def connect(self, workers: Sequence[Any], places: Sequence[Place], backend: str, options: dict[str, Any]) -> None:
+    def connect(self, workers: Receivers, backend: str, options: dict[str, Any]) -> None:
         """Make ready to send to these workers, if that is not done; a rank without any only takes part in gathering."""
         if self._sender is None:
-            client: Any = WorkersClient(workers, places)
-            options = {**options, **meeting(backend, places, self.address())}
-            self._sender = make_sender(backend, client=client, source=self._source, sends=bool(workers), **options)
+            sends = bool(workers.actors)
+            options = {**options, **meeting(backend, workers.places, self.address())}
+            self._sender = make_sender(backend, client=workers, source=self._source, sends=sends, **options)
 
     def send_weights(self, version: int) -> SyncReport:
         """Make the weights of this rank's workers those of this policy."""

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
-from learner._sharded import buckets_of, whole_bytes, whole_shape
+from learner._sharded import whole_bytes, whole_shape
 from learner.deepspeed_engine import gathered
-from rollout.weight_source import as_saved
-
-DEFAULT_BUCKET_BYTES = 512 * 2**20
+from rollout.weight_files import DEFAULT_BUCKET_BYTES, buckets_of
+from rollout.weight_source import as_saved, require_names
 
 Addition = tuple[nn.Parameter, nn.Parameter, float]
 """B, A and s of s·B·A."""
@@ -72,7 +70,7 @@ class DeepSpeedZeroSource(WeightSource):
         self._weights = list(_weights_of(self._module))
         self._dtype = dtype
         self._bucket_bytes = bucket_bytes
-        _require_names(folder, {weight.name: list(self._shapes(weight)) for weight in self._weights})
+        require_names(folder, {weight.name: list(self._shapes(weight)) for weight in self._weights})
 
     def metadata(self) -> list[ParamMeta]:
         """What iterating yields."""
@@ -123,19 +121,3 @@ def _low_rank(name: str, layer: Any) -> tuple[nn.Linear, tuple[Addition, ...]]:
         for adapter in layer.active_adapters
         if adapter in layer.lora_A
     )
-
-
-def _require_names(folder: Path, saved_names: dict[str, list[str]]) -> None:
-    """An error, if a parameter is saved under a name that the folder's files do not have."""
-    in_files: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            in_files.update(file.keys())
-    missing = [name for name, saved in saved_names.items() if not in_files.issuperset(saved)]
-    if missing:
-        listed = ", ".join(f"{name} (saved as {', '.join(saved_names[name])})" for name in missing[:5])
-        raise ValueError(
-            f"{len(missing)} of {len(saved_names)} parameters are not in the checkpoint {folder}, so no rollout engine "
-            f"could take them: {listed}{' …' if len(missing) > 5 else ''}. "
-            "Save the model there with save_pretrained and start the engines from that."
-        )

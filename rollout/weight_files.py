@@ -2,7 +2,7 @@
 
 SharedMemorySender      in the learner: writes each bucket of tensors to memory once and announces it
 SharedMemoryReceiver    in the engine's worker: maps a file of tensors and loads them
-buckets                 a source's tensors in groups of bounded size
+buckets_of              what is sent, in groups of bounded size
 write_file, read_file   one group → a file in /dev/shm, and where each tensor lies in it → views of it elsewhere
 contents_of, file_with  a whole file as bytes, and the same file on another host
 """
@@ -10,11 +10,11 @@ contents_of, file_with  a whole file as bytes, and the same file on another host
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 
 NamedTensor = tuple[str, torch.Tensor]
+Item = TypeVar("Item")
 
 BACKEND = "shared_memory"
 DEFAULT_BUCKET_BYTES = 512 * 2**20
@@ -183,7 +184,7 @@ class SharedMemorySender(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo
                 pass  # each step gathers one parameter from all ranks
             return
         self.client.start_weight_update()
-        for bucket in buckets(self.source, self.bucket_bytes):
+        for bucket in buckets_of(self.source, lambda named: named[1].nbytes, self.bucket_bytes):
             path, tensors = write_file(bucket)
             try:
                 self.client.update_weights({"path": str(path), "tensors": tensors})
@@ -192,16 +193,17 @@ class SharedMemorySender(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo
         self.client.finish_weight_update()
 
 
-def buckets(source: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[list[NamedTensor]]:
-    """The source's tensors in groups of at most so many bytes; a larger tensor is a group of its own."""
-    bucket: list[NamedTensor] = []
+def buckets_of(items: Iterable[Item], num_bytes_of: Callable[[Item], int], bucket_bytes: int) -> Iterator[list[Item]]:
+    """Items in groups of at most so many bytes; a larger one is a group of its own."""
+    bucket: list[Item] = []
     num_bytes = 0
-    for name, tensor in source:
-        if bucket and num_bytes + tensor.nbytes > bucket_bytes:
+    for item in items:
+        added = num_bytes_of(item)
+        if bucket and num_bytes + added > bucket_bytes:
             yield bucket
             bucket, num_bytes = [], 0
-        bucket.append((name, tensor))
-        num_bytes += tensor.nbytes
+        bucket.append(item)
+        num_bytes += added
     if bucket:
         yield bucket
 

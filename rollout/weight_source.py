@@ -1,14 +1,15 @@
 """A Hugging Face module as a source of weights: its parameters as its checkpoint has them.
 
     HuggingFaceSource    the stream of named tensors that a WeightSender sends
-    checkpoint_names     for each parameter the names under which it is saved
+    saved_names          for each parameter the names under which it is saved
+    require_names        they are those in the checkpoint's files
     as_saved             one parameter as it is saved
 
 Transformers 5 renames what it loads (`visual.…` becomes `model.visual.…`) and stacks experts; a rollout engine knows
 only what is in the file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ class HuggingFaceSource(WeightSource):
 
     def __init__(self, module: PreTrainedModel, folder: Path, *, dtype: torch.dtype | None = None) -> None:
         """`folder` is the checkpoint that the engine was started from; `dtype` is what is sent, if not the module's."""
-        checkpoint_names(module, folder)
+        require_names(folder, saved_names(module))
         self._module = module
         self._dtype = dtype
 
@@ -43,21 +44,27 @@ class HuggingFaceSource(WeightSource):
                 yield saved_name, saved.to(self._dtype or saved.dtype)
 
 
-def checkpoint_names(module: PreTrainedModel, folder: Path) -> dict[str, list[str]]:
-    """For each parameter, of tied ones the first, its names in the folder's files; an error where it has none."""
-    names = {
+def require_names(folder: Path, saved_names: Mapping[str, Sequence[str]]) -> None:
+    """An error, if a parameter is saved under a name that the folder's files do not have."""
+    in_files: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            in_files.update(file.keys())
+    missing = [name for name, saved in saved_names.items() if not in_files.issuperset(saved)]
+    if missing:
+        listed = ", ".join(f"{name} (saved as {', '.join(saved_names[name])})" for name in missing[:5])
+        raise ValueError(
+            f"{len(missing)} of {len(saved_names)} parameters are not in the checkpoint {folder}, so no rollout engine "
+            f"could take them: {listed}{' …' if len(missing) > 5 else ''}. "
+            "Save the model there with save_pretrained and start the engines from that."
+        )
+
+
+def saved_names(module: PreTrainedModel) -> dict[str, list[str]]:
+    """For each parameter, of tied ones the first, the names under which it is saved."""
+    return {
         name: list(as_saved(module, name, _without_values(parameter))) for name, parameter in module.named_parameters()
     }
-    in_files = _names_in(folder)
-    unmatched = [name for name, saved in names.items() if not in_files.issuperset(saved)]
-    if unmatched:
-        listed = ", ".join(f"{name} (saved as {', '.join(names[name])})" for name in unmatched[:5])
-        raise ValueError(
-            f"{len(unmatched)} of {len(names)} parameters of {type(module).__name__} are not in the checkpoint "
-            f"{folder}, so no rollout engine could take them: {listed}{' …' if len(unmatched) > 5 else ''}. "
-            "Save the module there with save_pretrained and start the engines from that."
-        )
-    return names
 
 
 def as_saved(module: PreTrainedModel, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -68,11 +75,3 @@ def as_saved(module: PreTrainedModel, name: str, tensor: torch.Tensor) -> dict[s
 def _without_values(parameter: torch.Tensor) -> torch.Tensor:
     # Of a parameter that is spread over learner ranks, DeepSpeed keeps the whole shape under this name.
     return torch.empty(getattr(parameter, "ds_shape", parameter.shape), device="meta")
-
-
-def _names_in(folder: Path) -> set[str]:
-    names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            names.update(file.keys())
-    return names

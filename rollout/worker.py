@@ -3,22 +3,20 @@
     start_worker(name, model, config)                     ─▶  RolloutWorker (actor)
     stream(name, worker, env, verifier, tasks, config)    ⇢   (Played, ObjectRef[Episode]) as each episode ends
 
-The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `WorkersClient`, which
-knows what differs between workers: their ranks in a group, and on which host they are.
+The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `rollout/receivers.py`.
 """
 
 import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
@@ -27,18 +25,12 @@ from rollout.engine import EngineError, EngineState
 from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Task, play_tasks
 from rollout.probe import ProbeExpectation
+from rollout.receivers import WorkerDied, own_place
 from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
-from rollout.weight_files import contents_of, file_with
-from rollout.weight_transfer import Place, rank_offsets
+from rollout.weight_files import file_with
+from rollout.weight_transfer import Place
 from verifier.rewards import VerifierConfig
-
-CALL_SECONDS = 1800.0
-"""How long a step of a weight update may take on any worker."""
-
-
-class WorkerDied(EngineError):
-    """A rollout worker's process ended while it was needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,78 +169,6 @@ class RolloutWorker:
         """Release the engine; the actor may be killed then."""
         if self._engine is not None:
             await self._engine.close()
-
-
-class WorkersClient:
-    """The receiving side of a weight update, for vLLM's senders: every call goes to all workers at once."""
-
-    def __init__(self, workers: Sequence[Any], places: Sequence[Place] = ()) -> None:
-        """`places` are theirs, if known."""
-        self._workers = workers
-        self._places = list(places)
-
-    def places(self) -> list[Place]:
-        """Where they are; raises WorkerDied if one is no more."""
-        if not self._places:
-            self._places = self._all("place")
-        return self._places
-
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """How weights will arrive."""
-        if "rank_offset" not in init_info:
-            self._all("init_weight_transfer", init_info)
-            return
-        # vLLM means one engine, whose ranks follow its own; they all wait here until the group is complete.
-        offsets = rank_offsets(self.places())
-        self._each("init_weight_transfer", [({**init_info, "rank_offset": offset},) for offset in offsets])
-
-    def start_weight_update(self) -> None:
-        """An update begins."""
-        self._all("start_weight_update")
-
-    def update_weights(self, update_info: Any) -> None:
-        """One bucket; what lies in a file of this host's memory goes to others through Ray, once to each."""
-        if "path" not in update_info:
-            self._all("update_weights", update_info)
-            return
-        here = own_place().host
-        is_far = [place.host != here for place in self.places()]
-        contents = ray.put(contents_of(update_info["path"])) if any(is_far) else None
-        self._each("update_weights", [(update_info, contents) if far else (update_info,) for far in is_far])
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """All buckets are sent."""
-        self._all("finish_weight_update", int(weight_version or 0))
-
-    def verify(self, expected: ProbeExpectation) -> float:
-        """The largest gap of all workers; raises PolicyMismatch where one is above the tolerance."""
-        return max(self._all("verify", expected))
-
-    def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return self._each(method, [arguments] * len(self._workers))
-
-    def _each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        calls = [getattr(worker, method).remote(*given) for worker, given in zip(self._workers, arguments, strict=True)]
-        waiting, ends = list(calls), time.monotonic() + CALL_SECONDS
-        try:
-            while waiting:
-                done, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.monotonic()))
-                if not done:
-                    late = [calls.index(call) for call in waiting]
-                    raise EngineError(f"rollout workers {late} have not ended {method} after {CALL_SECONDS:.0f} s")
-                # What one raises is told when all have ended, lest a second try meets those still at the first.
-                with suppress(RayTaskError):
-                    ray.get(done)
-            return ray.get(calls)
-        except RayActorError as error:
-            raise WorkerDied(f"a rollout worker died in {method}. Ray says: {error}") from error
-
-
-def own_place(num_ranks: int = 1) -> Place:
-    """Where the actor or driver is that calls it."""
-    context = ray.get_runtime_context()
-    gpus = context.get_accelerator_ids().get("GPU", [])
-    return Place(host=context.get_node_id(), gpus=tuple(gpus), num_ranks=num_ranks)
 
 
 def start_worker(name: str, model: Path, config: RolloutConfig, **resources: Any) -> Any:

@@ -64,7 +64,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """What a user can do wrong; asked for, and so imported, only once something has gone wrong."""
     from cluster.errors import RuleshiftError
     from envs.protocol import EnvError
-    from learner.demonstration import DemonstrationError
+    from learner.demonstrations.demonstration import DemonstrationError
     from verifier.rewards import UnknownOutcome
 
     return RuleshiftError, EnvError, UnknownOutcome, DemonstrationError

@@ -15,14 +15,15 @@ from transformers import AutoConfig
 
 from cluster.config import Config
 from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.life import Launcher
 from cluster.groups.rollout_group import RolloutGroup
-from cluster.groups.rollout_workers import RolloutWorkers
 from cluster.groups.weight_sync import PushReport, WeightSync
 from cluster.planning.placement import Placement
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.play import Task
 from rollout.probe import make_probe
+from rollout.receivers import Receivers
 from rollout.transcript import ChatTokens
 from rollout.worker import Played
 from verifier.rewards import VerifierConfig
@@ -39,16 +40,16 @@ class Actors:
         self._config, self._placement = config, placement
         self._model = Path(config.learner.model or "")
         self._rollouts = RolloutGroup(
-            RolloutWorkers(
-                self._model,
-                config.rollout,
+            Launcher(
+                model=self._model,
+                config=config.rollout,
                 resources=placement.rollout_options,
-                max_restarts=cluster.max_worker_restarts,
-                start_timeout_seconds=cluster.start_timeout_seconds,
-                step_timeout_seconds=cluster.step_timeout_seconds,
-                say=say,
                 prefix=f"{cluster.name}-rollout",
-            )
+            ),
+            max_restarts=cluster.max_worker_restarts,
+            start_timeout_seconds=cluster.start_timeout_seconds,
+            step_timeout_seconds=cluster.step_timeout_seconds,
+            say=say,
         )
         self._probe = make_probe(
             _vocabulary(self._model),
@@ -127,7 +128,7 @@ class Actors:
     def _close_learner(self) -> None:
         self.learner.close()  # whichever it is by then
 
-    def _sync_to(self, workers: list[Any]) -> None:
+    def _sync_to(self, workers: Receivers) -> None:
         self._sync.push(workers)
 
 

@@ -22,8 +22,8 @@ from learner.config import LearnerConfig
 from learner.learner import UpdateReport
 from learner.worker import Item, start_rank
 from rollout.engine import Prompt
+from rollout.receivers import Receivers
 from rollout.weight_transfer import Place, SyncReport, shares
-from rollout.worker import WorkersClient
 
 
 class LearnerDied(RuntimeError):
@@ -65,7 +65,7 @@ class LearnerGroup:
 
     def update(self, items: Sequence[Item]) -> UpdateReport:
         """One update from all items, each once an epoch."""
-        parts = plan(items, self._config)
+        parts = deal(items, self._config)
         with self._submitting:
             calls = [rank.update.remote(parts[number]) for number, rank in enumerate(self._ranks)]
         return self._wait("an update", calls)[0]
@@ -80,14 +80,13 @@ class LearnerGroup:
             ]
         return self._wait("scoring demonstrations", calls)[0]
 
-    def send_weights(self, workers: Sequence[Any], version: int, backend: str, **options: Any) -> SyncReport:
+    def send_weights(self, workers: Receivers, version: int, backend: str, **options: Any) -> SyncReport:
         """Give the workers this policy; they still have to verify it."""
-        places = WorkersClient(workers).places()
         # All ranks are connected before any gathers: one that could not connect would be waited for in vain.
         with self._submitting:
             calls = [
-                rank.connect.remote([workers[n] for n in served], [places[n] for n in served], backend, options)
-                for rank, served in zip(self._ranks, shares(backend, self._places, places), strict=True)
+                rank.connect.remote(workers.among(served), backend, options)
+                for rank, served in zip(self._ranks, shares(backend, self._places, workers.places), strict=True)
             ]
         self._wait("connecting to rollout workers", calls)
         return max(self._all("send_weights", version), key=lambda report: report.num_calls)
@@ -156,7 +155,7 @@ class LearnerGroup:
         return ray.get(calls)
 
 
-def plan(items: Sequence[Item], config: LearnerConfig) -> list[list[list[Item]]]:
+def deal(items: Sequence[Item], config: LearnerConfig) -> list[list[list[Item]]]:
     """For each rank and each optimizer step, its items: the steps are the same whatever the number of ranks."""
     if len(items) < config.minibatches:
         raise ValueError(

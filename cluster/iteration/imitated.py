@@ -11,7 +11,7 @@ import ray
 from cluster.errors import RunError
 from cluster.training import Training
 from envs.catalog import make_environment
-from learner.demonstrations import make_demonstrations, to_episode
+from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
 
 

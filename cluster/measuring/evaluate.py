@@ -24,8 +24,8 @@ from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
-from learner.demonstration import DemonstrationConfig
-from learner.demonstrations import make_demonstrations, to_episode
+from learner.demonstrations.demonstration import DemonstrationConfig
+from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
 from rollout.play import Task
 from rollout.transcript import ChatTokens

@@ -16,11 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PARTS = {
-    "projector": ("connector", "multi_modal_projector", "merger", "projector", "deepstack_merger_list"),
-    "vision_tower": ("vision_tower", "vision_model", "visual"),
-}
-"""How models name their parts; the rest is the language model. A projector may stand inside a vision tower."""
+from learner.parts import part_of
 
 _QWEN_VISION = {
     "depth": 32,
@@ -127,7 +123,7 @@ def read_architecture(folder: Path) -> Architecture:
         raise UnreadableModel(f"its config.json does not say {error}, as those of causal language models do") from None
     counted: dict[str, int] = {}
     for name, shape in _tensors(folder):
-        part = _part_of(name)
+        part = part_of(name)
         counted[part] = counted.get(part, 0) + math.prod(shape)
     if not counted:
         return architecture
@@ -144,11 +140,6 @@ def known_architecture(folder: str) -> Architecture | None:
 def _with_counts(architecture: Architecture, counted: Mapping[str, int]) -> Architecture:
     fields = {name: getattr(architecture, name) for name in Architecture.__slots__}
     return Architecture(**{**fields, "parameters": dict(counted), "source": "counted in its safetensors files"})
-
-
-def _part_of(tensor: str) -> str:
-    words = set(tensor.split("."))
-    return next((part for part, names in PARTS.items() if words & set(names)), "language_model")
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:

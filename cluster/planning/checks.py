@@ -17,7 +17,7 @@ from cluster.planning.placement import Command
 from cluster.planning.placement_checks import placement_findings
 from envs.catalog import find_environment
 from envs.protocol import EnvConfig
-from learner.demonstration import DemonstrationConfig
+from learner.demonstrations.demonstration import DemonstrationConfig
 from verifier.rewards import UnknownOutcome, VerifierConfig
 
 

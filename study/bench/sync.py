@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM
 from cluster.planning.hardware import look
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
+from rollout.receivers import Receivers
 from rollout.weight_source import HuggingFaceSource
 from rollout.weight_transfer import SyncReport, make_sender
-from rollout.worker import WorkersClient, start_worker
+from rollout.worker import start_worker
 from study.bench import Row
 from study.nano.random_model import write_nano_model
 
@@ -65,7 +66,7 @@ def _rows_of(size: str, hidden_size: int, num_layers: int, num_updates: int) -> 
 
 def _update(worker: Any, module: Any, folder: Path, num_updates: int) -> tuple[list[SyncReport], list[float], float]:
     """Perturb and send the weights a few times: reports, seconds with the probe, and the largest gap."""
-    client = WorkersClient([worker])
+    client = Receivers.of([worker])
     sender = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder))
     prompts = make_probe(module.config.vocab_size)
     reports, totals, gaps = [], [], []

@@ -28,9 +28,9 @@ def _completed(prefix: str, **_: Any) -> list[str]:
     from cluster.config import Config, options_in
     from envs.catalog import environment_names, find_environment
 
-    sections = [(name, field.annotation) for name, field in Config.model_fields.items() if name != "env"]
+    sections: list[tuple[str, Any]] = [(name, field.annotation) for name, field in Config.model_fields.items()]
     sections += [("env", find_environment(name).Config) for name in environment_names()]
-    keys = {key for name, section in sections if section for key, _ in options_in(section, f"{name}.")}
+    keys = {key for name, section in sections for key, _ in options_in(section, f"{name}.")}
     return [*FilesCompleter()(prefix), *sorted(f"{key}=" for key in keys if key.startswith(prefix))]
 
 

@@ -17,11 +17,11 @@ from cluster.errors import ConfigError
 from envs.catalog import make_environment
 from envs.protocol import Env, EnvConfig
 from envs.splits import SplitConfig
-from learner.demonstration import Demonstration, DemonstrationConfig, DemonstrationError
-from learner.demonstration_files import pictures_folder, write_demonstrations
-from learner.demonstrations import make_demonstrations
-from learner.evaluation_overlap import Task, checked, task_of
-from learner.llava_import import read_llava, write_llava
+from learner.demonstrations.demonstration import Demonstration, DemonstrationConfig, DemonstrationError
+from learner.demonstrations.files import pictures_folder, write_demonstrations
+from learner.demonstrations.llava import read_llava, write_llava
+from learner.demonstrations.make import make_demonstrations
+from learner.demonstrations.overlap import Task, checked, task_of
 from verifier.rewards import VerifierConfig
 
 SECONDS_BETWEEN_SIGNS = 0.2

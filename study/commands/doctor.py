@@ -90,15 +90,15 @@ def _adopt(worker: Any, folder: Path, say: Say) -> None:
     from transformers import AutoModelForCausalLM
 
     from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
+    from rollout.receivers import Receivers
     from rollout.weight_source import HuggingFaceSource
     from rollout.weight_transfer import make_sender
-    from rollout.worker import WorkersClient
 
     module = AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    client = WorkersClient([worker])
+    client = Receivers.of([worker])
     report = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder)).send(1)
     prompts = make_probe(module.config.vocab_size)
     expected = ProbeExpectation(

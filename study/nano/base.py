@@ -199,7 +199,7 @@ def _model_inputs(lessons: list[Lesson], chat: ChatTokens) -> list[ModelInput]:
         row = lesson_row(lesson, chat)
         learned_at = row.is_learned.nonzero()[0]
         inputs.append(
-            ModelInput(token_ids=row.token_ids.astype("int64"), sampled_at=learned_at, first_sample=num_learned)
+            ModelInput(token_ids=row.token_ids.astype("int64"), sampled_at=learned_at, first_number=num_learned)
         )
         num_learned += len(learned_at)
     return inputs

@@ -22,6 +22,7 @@ from learner.deepspeed_engine import (
     learning_rate_at,
 )
 from tests.support.ranks import TIMEOUT_SECONDS, end_ranks, run_ranks, start_ranks
+from tests.support.whole_state import whole_state_dict
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -135,7 +136,7 @@ def train_as_bare_loop(
         for loss in list(losses) if step % 2 else losses:
             engine.accumulate(loss / {"ranks": num_ranks, "calls": len(uses)}.get(error, 1))
         reports.append(engine.step())
-    state = engine.whole_state_dict()
+    state = whole_state_dict(engine)
     engine.close()
     return state, reports
 
@@ -200,7 +201,7 @@ def run_and_save(
     noisy_steps(engine, range(3), rank, num_ranks)
     engine.save(folder)
     reports = noisy_steps(engine, range(3, 6), rank, num_ranks)
-    state = engine.whole_state_dict()
+    state = whole_state_dict(engine)
     engine.close()
     return state, reports
 
@@ -212,7 +213,7 @@ def restore_and_run(
     engine = start(sharing, Model(seed=1, dropout=0.2), dtype)
     engine.restore(folder)
     reports = noisy_steps(engine, range(3, 6), rank, num_ranks)
-    state = engine.whole_state_dict()
+    state = whole_state_dict(engine)
     engine.close()
     return state, reports
 
@@ -263,19 +264,19 @@ def train_past_bad_steps(
     messages = []
     for step in range(3):
         for kind in kinds if step == 1 else ():
-            before = engine.whole_state_dict()
+            before = whole_state_dict(engine)
             for loss in bad_losses(engine.module, kind, rank):
                 engine.accumulate(loss)
             with pytest.raises(NonFinite) as raised:
                 engine.step()
             messages.append(str(raised.value))
-            after = engine.whole_state_dict()
+            after = whole_state_dict(engine)
             if before is not None and after is not None:
                 assert all(torch.equal(before[name], after[name]) for name in before if name != "seen")
         for loss in losses_of(engine.module, step, rank, num_ranks):
             engine.accumulate(loss)
         engine.step()
-    state = engine.whole_state_dict()
+    state = whole_state_dict(engine)
     engine.close()
     return state, messages
 
@@ -419,7 +420,7 @@ def send(rank: int, num_ranks: int, sharing: DeepSpeedConfig, kind: str, folder:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zero_source, "gathered", counted)
         for step in range(2):
-            state = engine.whole_state_dict()
+            state = whole_state_dict(engine)
             sent = list(source)
             if state is not None:
                 expected = merged_by_peft(kind, folder, state)
@@ -429,7 +430,7 @@ def send(rank: int, num_ranks: int, sharing: DeepSpeedConfig, kind: str, folder:
                 )
                 described = [(meta.name, meta.dtype, tuple(meta.shape)) for meta in source.metadata()]
                 assert described == [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in sent]
-            unchanged = engine.whole_state_dict()
+            unchanged = whole_state_dict(engine)
             assert (
                 state is None or unchanged is None or all(torch.equal(state[name], unchanged[name]) for name in state)
             )

@@ -15,6 +15,7 @@ from rollout.transcript import ChatTokens
 from tests.support.ranks import run_ranks
 from tests.support.sequences import random_sequence
 from tests.support.tiny_models import make_text_model
+from tests.support.whole_state import whole_state_dict
 
 TOLERANCE = 2e-5
 """After five steps of AdamW at a learning rate of 1e-3: steps of 5e-3 in all, in float32."""
@@ -64,7 +65,7 @@ def train(
         groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}
         report = learner.update(parts, groups)
         metrics.append(dict(report.metrics))
-    state = learner.engine.whole_state_dict()
+    state = whole_state_dict(learner.engine)
     learner.engine.close()
     return None if state is None else {name: tensor.numpy() for name, tensor in state.items()}, metrics
 

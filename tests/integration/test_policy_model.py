@@ -14,6 +14,7 @@ from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.pictures import PictureReader
 from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_policy
 from learner.sequence import TrainingSequence, sequences_of
+from learner.token_scorer import Mode
 from rollout.scripted_engine import ScriptedEngine, Suboptimal
 from rollout.transcript import ChatTokens
 from tests.support.sequences import play, random_sequence
@@ -62,7 +63,7 @@ def by_hand(policy: PolicyModel, reader: PictureReader, sequence: TrainingSequen
 @torch.no_grad()
 def run(policy: PolicyModel, batch: MicroBatch, sequences: Sequence[TrainingSequence]) -> Predictions:
     is_drawn = torch.cat([torch.full((int(each.is_sampled.sum()),), not each.is_demonstration) for each in sequences])
-    return policy(batch, is_drawn[batch.samples], TEMPERATURE, with_entropies=True)
+    return policy(batch, is_drawn[batch.numbers], TEMPERATURE, Mode.ENTROPIES)
 
 
 def check(policy: PolicyModel, reader: PictureReader, sequences: Sequence[TrainingSequence], layout: Layout) -> None:
@@ -76,12 +77,12 @@ def check(policy: PolicyModel, reader: PictureReader, sequences: Sequence[Traini
     logprobs, values, after = (torch.full((first,), float("nan")) for _ in range(3))
     for batch in batches:
         predictions = run(policy, batch, sequences)
-        logprobs[batch.samples], values[batch.samples] = predictions.logprobs, predictions.values
-        after[batch.end_samples] = predictions.after
+        logprobs[batch.numbers], values[batch.numbers] = predictions.logprobs, predictions.values
+        after[batch.end_numbers] = predictions.after
     expected = [by_hand(policy, reader, sequence) for sequence in sequences]
     assert torch.allclose(logprobs.double(), torch.cat([each[0] for each in expected]), atol=1e-5, rtol=0)
     assert torch.allclose(values, torch.cat([each[1] for each in expected]), atol=1e-5, rtol=0)
-    ends = [each.first_sample + len(each.sampled_at) - 1 for each in inputs]
+    ends = [each.first_number + len(each.sampled_at) - 1 for each in inputs]
     assert torch.allclose(after[ends], torch.stack([each[2] for each in expected]), atol=1e-5, rtol=0)
 
 
@@ -113,7 +114,7 @@ def test_attention_across_sequences_would_show(text_model: Path) -> None:
     inputs = [reader.model_input(sequence, number * 100) for number, sequence in enumerate(sequences)]
     [batch] = micro_batches(inputs, max_tokens=4096, layout="flat")
     leaking = dataclasses.replace(batch, position_ids=None)
-    drawn = torch.ones(len(batch.samples), dtype=torch.bool)
+    drawn = torch.ones(len(batch.numbers), dtype=torch.bool)
     with torch.no_grad():
         gap = (policy(batch, drawn, 1.0).logprobs - policy(leaking, drawn, 1.0).logprobs).abs().max()
     assert gap > 1e-2
@@ -158,7 +159,7 @@ def test_low_rank_training_starts_from_the_model_and_can_be_switched_off(text_mo
     assert learning
     assert all("lora_" in name for name in learning)
     [batch] = micro_batches([reader.model_input(random_sequence(Random(1), 200), 0)], max_tokens=512, layout="padded")
-    drawn = torch.ones(len(batch.samples), dtype=torch.bool)
+    drawn = torch.ones(len(batch.numbers), dtype=torch.bool)
     with torch.no_grad():
         expected = whole(batch, drawn, 1.0).logprobs
         assert torch.allclose(adapted(batch, drawn, 1.0).logprobs, expected, atol=1e-6)

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from cluster.config import Config, load_config
 from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.life import Launcher
 from cluster.groups.rollout_group import RolloutGroup
-from cluster.groups.rollout_workers import RolloutWorkers
 from cluster.groups.weight_sync import WeightSync
 from cluster.iteration.played import choose
 from cluster.train_rl import train_rl
@@ -28,9 +28,10 @@ from rollout.engine import EngineState, PolicyMismatch
 from rollout.episode import EpisodeEnd
 from rollout.play import Task
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
+from rollout.receivers import Receivers
 from rollout.weight_source import HuggingFaceSource
 from rollout.weight_transfer import SyncReport, make_sender
-from rollout.worker import Played, WorkersClient
+from rollout.worker import Played
 from tests.support.episodes import episode, right
 from tests.support.more_environments import add_environments, remove_environments
 from tests.support.runs import TIMEOUT_SECONDS, Run, actors, rows
@@ -75,30 +76,26 @@ class Playing:
         self.source = HuggingFaceSource(self.module, model)
         self.said: list[str] = []
         self.num_adopted = 0
-        self.workers = RolloutWorkers(
-            model,
-            self.config,
-            resources=lambda number: {"num_cpus": 0},
+        self.group = RolloutGroup(
+            Launcher(model=model, config=self.config, resources=lambda number: {"num_cpus": 0}, prefix="rollout"),
             max_restarts=3,
             start_timeout_seconds=200,
             step_timeout_seconds=200,
             say=self.said.append,
         )
-        self.group = RolloutGroup(self.workers)
         self.group.begin(2)
         self.group.wait()
 
     @property
     def actors(self) -> list[Any]:
-        return [worker.actor for worker in self.workers.ready]
+        return [worker.actor for worker in self.group.started]
 
     def kill(self, number: int) -> None:
         [process_id] = ray.get([self.actors[number].process_id.remote()])
         os.kill(process_id, signal.SIGKILL)
 
-    def adopt(self, workers: Sequence[Any]) -> None:
+    def adopt(self, client: Receivers) -> None:
         """Give them the same weights under another version, which tells who played what."""
-        client = WorkersClient(workers)
         make_sender("shared_memory", client=client, source=self.source).send(version=7)
         prompts = make_probe(self.module.config.vocab_size)
         client.verify(
@@ -127,11 +124,11 @@ def playing(cluster: None, model: Path) -> Iterator[Playing]:
 class Meddler(LearnerGroup):
     """A learner behind which somebody sends one wrong tensor."""
 
-    meddle: Callable[[Sequence[Any], int], Any]
+    meddle: Callable[[Receivers, int], Any]
     num_wrong = 0
     num_sent = 0
 
-    def send_weights(self, workers: Sequence[Any], version: int, backend: str, **options: Any) -> SyncReport:
+    def send_weights(self, workers: Receivers, version: int, backend: str, **options: Any) -> SyncReport:
         report = super().send_weights(workers, version, backend, **options)
         self.num_sent += 1
         if self.num_wrong:
@@ -149,9 +146,7 @@ def test_a_push_that_does_not_match_is_tried_once_more_and_then_stops(playing: P
     wrong = Wrong(playing.module, model)
     learner = Meddler.start(LearnerConfig(model=str(model)), temperature=1.0)
     assert isinstance(learner, Meddler)
-    learner.meddle = lambda workers, version: make_sender(
-        "shared_memory", client=WorkersClient(workers), source=wrong
-    ).send(version)
+    learner.meddle = lambda workers, version: make_sender("shared_memory", client=workers, source=wrong).send(version)
     probe = make_probe(playing.module.config.vocab_size)
     sync = WeightSync(learner, probe, backend="shared_memory", dtype="float32")
     learner.num_wrong = 1
@@ -174,7 +169,7 @@ def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_w
     seeds += [one.task.seed for one in heard]
     assert Counter(seeds) == Counter(range(64))
     assert "rollout-0 died" in playing.said[-1] and "Another takes the place of rollout-0." in playing.said[-1]
-    assert len(playing.group._workers.ready) == 1, "nobody waited for the successor"
+    assert len(playing.group.ready) == 1, "nobody waited for the successor"
     assert playing.num_adopted == 0
     heard = playing.play(200)
     found = [next(heard) for _ in range(5)]
@@ -190,8 +185,8 @@ def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_w
 
 
 def test_a_dead_worker_stops_the_run_when_no_more_may_be_replaced(playing: Playing) -> None:
-    playing.group._workers.settle()
-    playing.workers._max_restarts = playing.workers.num_restarts
+    playing.group.settle()
+    playing.group._max_restarts = playing.group.num_restarts
     heard = playing.play(100)
     next(heard)
     playing.kill(1)

@@ -29,13 +29,15 @@ from learner.zero_source import DeepSpeedZeroSource
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, EngineError, EngineState, PolicyMismatch, Sampling
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
+from rollout.receivers import Receivers, own_place
 from rollout.transcript import ChatTokens
 from rollout.weight_files import FILE_PREFIX
-from rollout.weight_source import HuggingFaceSource, checkpoint_names
+from rollout.weight_source import HuggingFaceSource, require_names, saved_names
 from rollout.weight_transfer import Place, announced, make_sender
-from rollout.worker import WorkersClient, own_place, start_worker
+from rollout.worker import start_worker
 from tests.support.engines import CONFIG, Pair, gap, transformers_logprobs
 from tests.support.ranks import end_ranks, run_ranks
+from tests.support.whole_state import whole_state_dict
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
@@ -218,7 +220,7 @@ async def test_weights_that_do_not_fit_are_refused_and_the_right_ones_still_arri
 
 async def test_parameters_that_the_checkpoint_lacks_are_named(tied: Pair, untied: Pair) -> None:
     with pytest.raises(ValueError, match=r"1 of 21 parameters of LlamaForCausalLM are not in .*lm_head.weight"):
-        checkpoint_names(untied.module, tied.folder)
+        require_names(tied.folder, saved_names(untied.module))
 
 
 async def test_a_sleeping_engine_wakes_for_the_weights_and_takes_room_for_keys_and_values_only_after_them(
@@ -294,7 +296,7 @@ def train(
         for _ in range(2):
             engine.accumulate((engine.module(inputs).float() - 1).square().sum() / num_ranks)
         engine.step()
-    state = engine.whole_state_dict()
+    state = whole_state_dict(engine)
     engine.close()
     return state, said
 
@@ -368,8 +370,8 @@ async def test_a_worker_on_another_host_gets_the_same_bytes_through_ray_once_a_b
     here = start_worker("rollout-here", tied.folder, config, num_cpus=1, resources={"node:__internal_head__": 0.001})
     there = start_worker("rollout-there", tied.folder, config, num_cpus=1, resources={"second": 1})
     ray.get([here.start.remote(), there.start.remote()])
-    client = WorkersClient([here, there])
-    assert [place.host == own_place().host for place in client.places()] == [True, False]
+    client = Receivers.of([here, there])
+    assert [place.host == own_place().host for place in client.places] == [True, False]
     module = AutoModelForCausalLM.from_pretrained(tied.folder).eval()
     sender = make_sender(
         "shared_memory", client=client, source=HuggingFaceSource(module, tied.folder), bucket_bytes=20_000
@@ -395,7 +397,7 @@ async def test_a_worker_on_another_host_gets_the_same_bytes_through_ray_once_a_b
     learner = LearnerGroup.start(LearnerConfig(model=str(tied.folder)), 1.0)
     sync = WeightSync(learner, prompts, backend="shared_memory", dtype="float32", bucket_bytes=20_000)
     learner.rest()
-    pushed = sync.push([there, here])
+    pushed = sync.push(Receivers.of([there, here]))
     learner.work()
     assert pushed.gap < 1e-5
     assert pushed.sync.num_calls > 1
@@ -409,7 +411,7 @@ async def test_handles_of_a_gpus_memory_reach_vllms_receiver_in_its_own_process(
     config = RolloutConfig(engine=CONFIG.model_copy(update={"weight_transfer": "ipc"}))
     worker = start_worker("rollout-ipc", tied.folder, config, num_cpus=1)
     ray.get(worker.start.remote())
-    client = WorkersClient([worker])
+    client = Receivers.of([worker])
     handle = {"GPU-77a0": (torch.Tensor, (16,), (1,), 0, torch.UntypedStorage, torch.uint8, 0, b"handle", 16, 0)}
     chunk = PackedIpcChunk(
         names=["lm_head.weight"], shapes=[[2, 2]], dtype_names=["float32"], tensor_sizes=[16], ipc_handle=handle
@@ -422,7 +424,7 @@ async def test_handles_of_a_gpus_memory_reach_vllms_receiver_in_its_own_process(
     ray.get(worker.close.remote())
 
 
-class Receivers:
+class EngineRanks:
     """The ranks of one engine, in vLLM's own words; only the number of the GPU is made up."""
 
     def __init__(self, num_ranks: int) -> None:
@@ -452,13 +454,13 @@ async def test_all_ranks_of_all_engines_meet_the_sender_each_under_a_rank_of_its
     """vLLM's rendezvous on both sides; without NCCL it makes no communicator, but waits for all ranks the same."""
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
     hosts: list[dict[str, Any]] = [{}, {"resources": {"second": 1}}, {}]
-    actors = [ray.remote(Receivers).options(num_cpus=0, **host) for host in hosts]
+    actors = [ray.remote(EngineRanks).options(num_cpus=0, **host) for host in hosts]
     engines = [actor.remote(num_ranks) for actor, num_ranks in zip(actors, (2, 3, 1), strict=True)]
     learner = LearnerWorker(0, LearnerConfig(model=str(tied.folder)), 1.0)
     learner._source = tied.source()  # pyright: ignore[reportAttributeAccessIssue]
     ports = set()
     for chosen, expected_ranks in ((engines, [[1, 2], [3, 4, 5], [6]]), (engines[1:], [[1, 2, 3], [4]])):
-        await asyncio.to_thread(learner.connect, chosen, WorkersClient(chosen).places(), "nccl", {})
+        await asyncio.to_thread(learner.connect, Receivers.of(chosen), "nccl", {})
         assert learner._sender is not None
         trainer: Any = learner._sender._trainer
         group = trainer.model_update_group

@@ -24,10 +24,11 @@ from rollout.engine import EngineState, PolicyMismatch, Prompt
 from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Task
 from rollout.probe import TOLERANCES, ProbeExpectation, expand_pictures, expected_logprobs, make_probe
+from rollout.receivers import Receivers, WorkerDied
 from rollout.transcript import ChatTokens
 from rollout.weight_source import HuggingFaceSource
 from rollout.weight_transfer import make_sender
-from rollout.worker import Played, WorkerDied, WorkersClient, start_worker, stream
+from rollout.worker import Played, start_worker, stream
 from tests.support.tiny_models import make_picture_model, make_text_model
 
 pytestmark = pytest.mark.timeout(300)
@@ -137,7 +138,7 @@ def test_episodes_stream_out_while_others_still_play(worker: Any) -> None:
 
 def test_an_update_reaches_the_worker_and_its_tokens_say_so(worker: Any, text_model: Path) -> None:
     module = AutoModelForCausalLM.from_pretrained(text_model).eval()
-    client = WorkersClient([worker])
+    client = Receivers.of([worker])
     sender = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, text_model))
     prompts = make_probe(module.config.vocab_size)
     torch.manual_seed(1)

@@ -19,7 +19,7 @@ def inputs_of(lengths: list[int]) -> list[ModelInput]:
         ModelInput(
             token_ids=np.arange(start, start + length),
             sampled_at=np.arange(1, length),
-            first_sample=int(start) - number,
+            first_number=int(start) - number,
         )
         for number, (start, length) in enumerate(zip(starts, lengths, strict=False))
     ]
@@ -33,14 +33,14 @@ def test_every_sample_once_and_at_its_place(lengths: list[int], layout: Layout, 
     for batch in micro_batches(inputs, max_tokens=max_tokens, layout=layout, pad_token_id=-1):
         assert batch.token_ids.numel() <= max_tokens
         flat = batch.token_ids.flatten().numpy()
-        assert (flat[batch.sampled_at] == token_of_sample[batch.samples]).all()
-        assert (flat[batch.ends_at] == token_of_sample[batch.end_samples]).all()
+        assert (flat[batch.sampled_at] == token_of_sample[batch.numbers]).all()
+        assert (flat[batch.ends_at] == token_of_sample[batch.end_numbers]).all()
         assert (flat != -1).sum() == batch.num_tokens
         if batch.position_ids is not None:
             # A position of 0 stands where a sequence begins, and where padding does.
             positions, first_tokens = batch.position_ids.flatten().numpy(), {each.token_ids[0] for each in inputs}
             assert set(flat[(positions == 0) & (flat != -1)]) <= first_tokens
-        seen += batch.samples.tolist()
+        seen += batch.numbers.tolist()
     assert sorted(seen) == list(range(len(token_of_sample)))
 
 
@@ -52,7 +52,7 @@ def test_rows_are_filled() -> None:
 
 
 def test_an_empty_micro_batch_teaches_nothing() -> None:
-    assert len(empty_micro_batch().samples) == 0
+    assert len(empty_micro_batch().numbers) == 0
     assert micro_batches([], max_tokens=10, layout="rows") == []
 
 

@@ -23,17 +23,23 @@ from cluster.config import load_config
 from cluster.errors import ConfigError
 from envs.catalog import find_environment, make_environment
 from envs.protocol import Env
-from learner.demonstration import DemonstratedTurn, Demonstration, DemonstrationConfig, DemonstrationError, Provenance
-from learner.demonstration_files import (
+from learner.demonstrations.demonstration import (
+    DemonstratedTurn,
+    Demonstration,
+    DemonstrationConfig,
+    DemonstrationError,
+    Provenance,
+)
+from learner.demonstrations.files import (
     DemonstrationFileError,
     pictures_folder,
     read_demonstrations,
     read_header,
     write_demonstrations,
 )
-from learner.demonstrations import make_demonstrations, to_episode
-from learner.evaluation_overlap import OverlapError, check_against_evaluation
-from learner.llava_import import LlavaError, read_llava, write_llava
+from learner.demonstrations.llava import LlavaError, read_llava, write_llava
+from learner.demonstrations.make import make_demonstrations, to_episode
+from learner.demonstrations.overlap import OverlapError, check_against_evaluation
 from learner.sequence import LABELS, sequences_of
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode, Turn
@@ -342,8 +348,8 @@ def test_making_demonstrations_loads_no_heavy_library() -> None:
     program = (
         "import sys, study.commands.data\n"
         "from envs.add_up import Config, Environment\n"
-        "from learner.demonstration import DemonstrationConfig\n"
-        "from learner.demonstrations import make_demonstrations\n"
+        "from learner.demonstrations.demonstration import DemonstrationConfig\n"
+        "from learner.demonstrations.make import make_demonstrations\n"
         "from verifier.rewards import VerifierConfig\n"
         "env = Environment(Config(name='add_up'), VerifierConfig())\n"
         "assert len(list(make_demonstrations(env, DemonstrationConfig(kind='suboptimal', count=2)))) == 2\n"

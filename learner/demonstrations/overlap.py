@@ -19,8 +19,8 @@ from envs.general_points import PLAIN
 from envs.general_points import Config as GeneralPointsConfig
 from envs.protocol import EnvConfig, EnvError, Split
 from envs.splits import SplitConfig
-from learner.demonstration import Demonstration, DemonstrationError
-from learner.demonstrators import keep_picture
+from learner.demonstrations.demonstration import Demonstration, DemonstrationError
+from learner.demonstrations.demonstrators import keep_picture
 from verifier.rewards import VerifierConfig
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")

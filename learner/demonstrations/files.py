@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from learner.demonstration import Demonstration, DemonstrationError
+from learner.demonstrations.demonstration import Demonstration, DemonstrationError
 
 CONTENT = "content"
 """The name of a file while it is written."""

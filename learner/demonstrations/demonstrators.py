@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from envs._cards.hands import demonstrate
 from envs.catalog import make_environment
 from envs.protocol import Env, EnvConfig, OpenEpisode, Question
-from learner.demonstration import DemonstrationConfig, DemonstrationError
+from learner.demonstrations.demonstration import DemonstrationConfig, DemonstrationError
 from verifier.hand import Hand
 from verifier.protocol import Span, Verdict
 from verifier.rewards import VerifierConfig

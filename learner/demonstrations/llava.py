@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from envs._cards.pictures import RANKS
 from envs.protocol import Env
-from learner.demonstration import DemonstratedTurn, Demonstration, DemonstrationError, Provenance
-from learner.demonstration_files import CONTENT, pictures_folder, stage_pictures, staged
-from learner.demonstrators import keep_picture
+from learner.demonstrations.demonstration import DemonstratedTurn, Demonstration, DemonstrationError, Provenance
+from learner.demonstrations.demonstrators import keep_picture
+from learner.demonstrations.files import CONTENT, pictures_folder, stage_pictures, staged
 from verifier.answer_format import read_fields, read_integers, read_items
 from verifier.hand import Hand
 from verifier.protocol import Verdict

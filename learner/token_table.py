@@ -1,6 +1,6 @@
 """One column for each fact of a sampled token, over all of a rank's sequences: what an update reads and fills.
 
-Samples.of(sequences, config)        from the record
+TokenTable.of(sequences, config)        from the record
 …  .old_logprobs, .values, .after    by a forward pass before the first step (learner/learner.py)
 …  .advantages, .returns             by learner/advantage.py
 """
@@ -17,7 +17,7 @@ from learner.sequence import ACTION, LABELS, TrainingSequence, Trajectory
 
 
 @dataclass(slots=True, kw_only=True)
-class Samples:
+class TokenTable:
     """Columns of n entries, one for each sampled token, sequence after sequence."""
 
     is_demonstration: torch.Tensor
@@ -93,9 +93,9 @@ class Samples:
             is_value_target=zeros.bool(),
         )
 
-    def to(self, device: torch.device) -> "Samples":
+    def to(self, device: torch.device) -> "TokenTable":
         """The same on another device."""
-        return Samples(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+        return TokenTable(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
 
 _RECORDED = (
@@ -108,7 +108,29 @@ _RECORDED = (
     ("ratio_weights", np.float32),
     ("imitation_weights", np.float32),
 )
-"""The columns that the record decides, as `Samples.of` makes them."""
+"""The columns that the record decides, as `TokenTable.of` makes them."""
+
+
+class Totals:
+    """What the parts of a step's loss are divided by: counts over all ranks."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self.tokens, self.answers, self.value_targets, self.imitation_weight = (float(count) for count in counts)
+
+    @staticmethod
+    def count(numbers: torch.Tensor, table: TokenTable) -> np.ndarray:
+        """This rank's counts for one step."""
+        numbers = numbers.to(table.is_demonstration.device)
+        reinforced = numbers[~table.is_demonstration[numbers]]
+        return np.array(
+            [
+                len(reinforced),
+                len(torch.unique(table.answers[reinforced])),
+                int(table.is_value_target[reinforced].sum()),
+                float(table.imitation_weights[numbers].sum()),
+            ],
+            np.float64,
+        )
 
 
 def _ratio_weights(labels: np.ndarray, answers: np.ndarray, reasoning_weight: float) -> np.ndarray:

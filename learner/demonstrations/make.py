@@ -4,7 +4,7 @@
     to_episode(demonstration, chat)    →  Episode                            in the tokens of any rollout
 
 An answer is imitated or only shown. A slip that stands in a dialogue with its verdict is shown: its tokens are part of
-what the next answer is given. Files are written and read in `learner.demonstration_files`.
+what the next answer is given. Files are written and read in `learner.demonstrations.files`.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,21 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from envs.protocol import Env, Question
-from learner.demonstration import DemonstratedTurn, Demonstration, DemonstrationConfig, DemonstrationError, Provenance
-from learner.demonstration_files import read_demonstrations
-from learner.demonstrators import (
+from learner.demonstrations.demonstration import (
+    DemonstratedTurn,
+    Demonstration,
+    DemonstrationConfig,
+    DemonstrationError,
+    Provenance,
+)
+from learner.demonstrations.demonstrators import (
     answered,
     asking_recognition,
     corrupted,
     digest_of_options,
     keep_picture,
 )
+from learner.demonstrations.files import read_demonstrations
 from verifier.hand import Hand
 from verifier.protocol import Verdict
 

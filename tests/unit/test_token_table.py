@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from learner.config import LearnerConfig, LossConfig, SftConfig
-from learner.samples import Samples
 from learner.sequence import ACTION, FORMAT, REASONING, RECOGNITION, FailedEpisode, TrainingSequence, sequences_of
+from learner.token_table import TokenTable
 from rollout.episode import EpisodeEnd
 from rollout.scripted_engine import ScriptedEngine, Suboptimal, expert
 from tests.support.chat import chat_tokens
@@ -74,34 +74,34 @@ def sequence_with(labels: list[int], turns: list[int], *, is_demonstration: bool
 
 def test_weights_by_label() -> None:
     config = LearnerConfig(sft=SftConfig(span_weights={"recognition": 4, "format": 0.5}))
-    samples = Samples.of([sequence_with([FORMAT, RECOGNITION, ACTION], [0, 0, 0])], config)
-    assert samples.imitation_weights.tolist() == [0.5, 4, 1]
+    table = TokenTable.of([sequence_with([FORMAT, RECOGNITION, ACTION], [0, 0, 0])], config)
+    assert table.imitation_weights.tolist() == [0.5, 4, 1]
 
 
 def test_equal_mass_for_every_part_of_an_answer() -> None:
     config = LearnerConfig(sft=SftConfig(equal_span_mass=True))
     labels = [FORMAT, FORMAT, FORMAT, ACTION, RECOGNITION, RECOGNITION]
-    weights = Samples.of([sequence_with(labels, [0] * 6)], config).imitation_weights
+    weights = TokenTable.of([sequence_with(labels, [0] * 6)], config).imitation_weights
     assert weights.tolist() == pytest.approx([2 / 3] * 3 + [2] + [1, 1])
     assert weights.sum() == pytest.approx(6)
 
 
 def test_what_is_reinforced_is_not_imitated() -> None:
     played = sequence_with([ACTION], [0], is_demonstration=False)
-    assert Samples.of([played], LearnerConfig()).imitation_weights.tolist() == [0]
+    assert TokenTable.of([played], LearnerConfig()).imitation_weights.tolist() == [0]
 
 
 def test_reasoning_weighs_less_until_the_action() -> None:
     config = LearnerConfig(loss=LossConfig(reasoning_weight=0.5))
     labels = [FORMAT, REASONING, ACTION, FORMAT, FORMAT, REASONING]
-    samples = Samples.of([sequence_with(labels, [0, 0, 0, 0, 2, 2])], config)
-    assert samples.ratio_weights.tolist() == [0.5, 0.5, 1, 1, 0.5, 0.5]
-    assert samples.answers.tolist() == [0, 0, 0, 0, 1, 1]
+    table = TokenTable.of([sequence_with(labels, [0, 0, 0, 0, 2, 2])], config)
+    assert table.ratio_weights.tolist() == [0.5, 0.5, 1, 1, 0.5, 0.5]
+    assert table.answers.tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_episodes_and_answers_are_numbered_over_all_sequences() -> None:
     played = play(CHAT, ScriptedEngine(CHAT, Suboptimal(1)), [1, 2], "add_up")
-    samples = Samples.of([each for one in played for each in sequences_of(one, CHAT)], LearnerConfig())
-    assert sorted(set(samples.episodes.tolist())) == [0, 1]
-    assert sorted(set(samples.answers.tolist())) == [0, 1, 2, 3]
-    assert len(Samples.of([], LearnerConfig()).rewards) == 0
+    table = TokenTable.of([each for one in played for each in sequences_of(one, CHAT)], LearnerConfig())
+    assert sorted(set(table.episodes.tolist())) == [0, 1]
+    assert sorted(set(table.answers.tolist())) == [0, 1, 2, 3]
+    assert len(TokenTable.of([], LearnerConfig()).rewards) == 0

@@ -1,0 +1,103 @@
+"""One life of a rollout worker, and the states that it goes through.
+
+    starting ──▶ stale ◀──▶ ready        stale, ready ──▶ suspect ──▶ stale        any ──▶ dead
+
+`RolloutGroup` alone moves a worker from one to the next, by `RolloutGroup._becomes`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from cluster.errors import RunError
+from rollout.config import RolloutConfig
+from rollout.engine import EngineError, PolicyMismatch
+from rollout.weight_transfer import Place
+from rollout.worker import start_worker
+
+
+class State(Enum):
+    """What a worker can do."""
+
+    STARTING = "starting"
+    """Its engine is being loaded."""
+    STALE = "stale"
+    """It runs, but may lack the newest weights: it is given no tasks before it has proven that it has them."""
+    READY = "ready"
+    """It may play."""
+    SUSPECT = "suspect"
+    """Something went wrong that it took part in; it is asked for a sign of life."""
+    DEAD = "dead"
+    """It is no more, or counts for nothing more; its place has a successor."""
+
+
+NEXT = {
+    State.STARTING: {State.STALE, State.DEAD},
+    State.STALE: {State.READY, State.SUSPECT, State.DEAD},
+    State.READY: {State.STALE, State.SUSPECT, State.DEAD},
+    State.SUSPECT: {State.STALE, State.DEAD},
+    State.DEAD: set[State](),
+}
+"""What can become of a worker."""
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One life of a worker."""
+
+    number: int
+    """Its place among the workers."""
+    life: int
+    """How many it follows in that place."""
+    name: str
+    """What Ray calls its actor."""
+    actor: Any
+    starting: Any
+    """The call of its start."""
+    state: State = State.STARTING
+    place: Place = field(default_factory=lambda: Place(host=""))
+    """Where it is, once it has started."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its engine runs."""
+        return self.state not in (State.STARTING, State.DEAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """How a worker is started, whichever it is."""
+
+    model: Path
+    config: RolloutConfig
+    resources: Callable[[int], Mapping[str, Any]]
+    """Ray's options for the worker in each place."""
+    prefix: str
+
+    def launch(self, number: int, life: int = 0) -> Worker:
+        """Begin one; a replacement bears another name, since Ray frees a name only some time after a death."""
+        name = f"{self.prefix}-{number}" + (f"-again-{life}" if life else "")
+        actor = start_worker(name, self.model, self.config, **self.resources(number))
+        return Worker(number, life, name, actor, actor.start.remote())
+
+
+def answer(phase: str, call: Any, timeout_seconds: float) -> Any:
+    """What a call to a worker says; EngineError where the worker is no more, RunError where it does not answer."""
+    try:
+        return ray.get(call, timeout=timeout_seconds)
+    except GetTimeoutError:
+        raise RunError(f"{phase} has not ended after {timeout_seconds:.0f} s") from None
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+    except RayActorError as error:
+        raise EngineError(f"{phase} failed: the process died. Ray says: {error}") from error
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether a worker cannot go on, so that another one has to."""
+    return isinstance(error, EngineError) and not isinstance(error, PolicyMismatch)

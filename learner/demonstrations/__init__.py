@@ -1,0 +1,1 @@
+"""What SFT imitates: demonstrations are made by playing experts, read, written, and held apart from the evaluation."""
