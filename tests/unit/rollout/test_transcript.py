@@ -13,7 +13,7 @@ from rollout.engine import Completion
 from rollout.transcript import ChatTokens, TemplateError, Transcript
 from tests.support.chat import TEMPLATES, byte_tokenizer, chat_tokens
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "envs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "configs" / "envs").glob("*.yaml"))
 TEXT_CONFIGS = [file for file in CONFIGS if "pictures" not in file.stem]
 every_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 

@@ -17,7 +17,7 @@ from cluster.planning.placement import Command
 from cluster.planning.plan import make_plan
 from tests.support.model_folders import NANO, make_folder
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=2, memory_gib=8)
 HOST = Hardware(num_nodes=1, gpus_per_node=8, gpu_memory_gib=79.6, cores_per_node=96, memory_gib=900)
 ON_GPUS = ("hardware/eight_gpus_colocated.yaml",)

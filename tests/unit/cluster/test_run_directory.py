@@ -19,7 +19,7 @@ from cluster.record.checkpoints import MANIFEST, DamagedCheckpoint, verify_check
 from cluster.record.files import DamagedRecord, append_rows, read_rows
 from cluster.record.run_directory import RunDirectory
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 FILES = {"learner.json": b'{"version": 3}', "rank-0/optimizer.bin": bytes(range(200)), "rank-1/empty": b""}
 
 

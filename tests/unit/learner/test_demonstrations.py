@@ -53,7 +53,7 @@ from verifier.protocol import Verdict
 from verifier.rewards import VerifierConfig
 from verifier.solver import difficulty
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 CHAT = chat_tokens()
 TEXT = ("add_up", "countdown", "general_points", "route_navigation")
 PICTURES = ("general_points_pictures", "env.look.size=112")

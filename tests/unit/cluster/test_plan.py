@@ -22,7 +22,7 @@ from learner.config import LearnerConfig
 from study.cli import main
 from tests.support.model_folders import NANO_SHAPES, make_folder
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 CONFIGS = REPOSITORY / "configs"
 PAPER = sorted((CONFIGS / "paper").glob("*.yaml"))
 ON_GPUS = [CONFIGS / "hardware" / f"{name}.yaml" for name in ("eight_gpus_colocated", "eight_gpus_split", "two_nodes")]

@@ -24,7 +24,7 @@ from envs._city.routes import Route, find_routes, geocode_at
 from envs._routes.compass import COMPASS_WORDS, Point, bearing, compass_word, distance_metres, side_word, wrap_degrees
 from envs._routes.dataset import load_routes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NUM_ROUTES = 200
 Record = dict[str, Any]
 

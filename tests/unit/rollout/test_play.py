@@ -22,7 +22,7 @@ from rollout.play import Task, play_tasks
 from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert, fixed
 from tests.support.chat import chat_tokens
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
+CONFIGS = Path(__file__).parents[3] / "configs" / "envs"
 CHAT = chat_tokens()
 PLENTY = RolloutConfig(max_answer_tokens=1000, engine=EngineConfig(max_context_tokens=100_000))
 

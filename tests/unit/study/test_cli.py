@@ -12,7 +12,7 @@ import pytest
 
 from study.cli import COMMANDS, FILES, main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "configs" / "envs"
 ADD_UP = str(CONFIGS / "add_up.yaml")
 

