@@ -34,7 +34,7 @@ from learner.sequence import TrainingSequence, Trajectory
 from learner.sft import imitation
 from learner.statistics import Statistics, explained_variance
 from learner.token_scorer import Mode
-from learner.token_table import TokenTable, Totals
+from learner.token_table import Step, TokenTable, Totals
 from rollout.transcript import ChatTokens
 
 Groups = Mapping[Trajectory, int]
@@ -195,24 +195,24 @@ class Learner:
 
     def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], int]:
         """All epochs and steps; the reports of the steps and how many tokens went through."""
-        totals = [
-            Totals(self.engine.sum(Totals.count(torch.cat([batch.numbers for batch in step]), work.table)))
-            for step in work.steps
-        ]
+        contexts = []
+        for step in work.steps:
+            counts = Totals.count(torch.cat([batch.numbers for batch in step]), work.table)
+            contexts.append(Step(work.table, Totals(self.engine.sum(counts)), self._config, statistics))
         reports, num_tokens = [], 0
         for epoch in range(self._config.epochs):
             order = list(range(len(work.steps)))
             Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
             for step in order:
                 for batch in work.steps[step]:
-                    self.engine.accumulate(self._loss(batch, work.table, totals[step], statistics))
+                    self.engine.accumulate(self._loss(batch, contexts[step]))
                     num_tokens += batch.num_tokens
                 reports.append(self.engine.step())
         return reports, num_tokens
 
-    def _loss(self, batch: MicroBatch, table: TokenTable, totals: Totals, statistics: Statistics) -> torch.Tensor:
+    def _loss(self, batch: MicroBatch, step: Step) -> torch.Tensor:
         """This rank's share of the step's loss."""
-        config = self._config
+        config, table, totals = self._config, step.table, step.totals
         compares = bool(config.sft.kl_coefficient and totals.imitation_weight)
         mode = Mode.DISTRIBUTIONS if compares else _mode_of_play(config) if totals.tokens else Mode.LOGPROBS
         predictions = self._scorer.predict(batch, table, mode)
@@ -221,10 +221,10 @@ class Learner:
         loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
         numbers = batch.numbers.to(table.rewards.device)
         if totals.tokens:
-            part = reinforcement(predictions, numbers, table, totals, config, statistics)
+            part = reinforcement(predictions, numbers, step)
             loss = loss + config.rl_weight * part
         if totals.imitation_weight:
-            part = imitation(predictions, reference, numbers, table, totals, config, statistics)
+            part = imitation(predictions, reference, numbers, step)
             loss = loss + config.sft_weight * part
         return loss
 

@@ -14,8 +14,7 @@ from learner.config import LearnerConfig
 from learner.loss import by_answer, divergence, policy_loss, value_loss
 from learner.policy_model import Predictions
 from learner.sequence import TrainingSequence, Trajectory
-from learner.statistics import Statistics
-from learner.token_table import TokenTable, Totals
+from learner.token_table import Step, TokenTable
 
 
 def weigh(
@@ -52,59 +51,47 @@ def weigh(
     return advantages
 
 
-def reinforcement(
-    predictions: Predictions,
-    numbers: torch.Tensor,
-    table: TokenTable,
-    totals: Totals,
-    config: LearnerConfig,
-    statistics: Statistics,
-) -> torch.Tensor:
+def reinforcement(predictions: Predictions, numbers: torch.Tensor, step: Step) -> torch.Tensor:
     """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
+    table, totals, options = step.table, step.totals, step.config.loss
     reinforced = ~table.is_demonstration[numbers]
     numbers = numbers[reinforced]
     logprobs = predictions.logprobs[reinforced]
-    loss = _policy(logprobs, numbers, table, totals, config, statistics)
+    loss = _policy(logprobs, numbers, step)
     if totals.value_targets:
         at = table.is_value_target[numbers]
         of_critic = value_loss(
             predictions.values[reinforced][at],
             table.values[numbers][at],
             table.returns[numbers][at],
-            config.loss.value_clip,
+            options.value_clip,
         )
-        statistics.add("value_loss", of_critic.detach(), int(at.sum()))
-        loss = loss + config.loss.value_coefficient * of_critic / totals.value_targets
+        step.statistics.add("value_loss", of_critic.detach(), int(at.sum()))
+        loss = loss + options.value_coefficient * of_critic / totals.value_targets
     if predictions.entropies is not None:
         entropy = predictions.entropies[reinforced].sum()
-        statistics.add("entropy", entropy.detach(), len(numbers))
-        loss = loss - config.loss.entropy_coefficient * entropy / totals.tokens
-    if config.loss.kl_coefficient:
-        distance = divergence(logprobs, table.reference_logprobs[numbers], config.loss.kl_estimator).sum()
-        statistics.add("kl_reference", distance.detach(), len(numbers))
-        loss = loss + config.loss.kl_coefficient * distance / totals.tokens
+        step.statistics.add("entropy", entropy.detach(), len(numbers))
+        loss = loss - options.entropy_coefficient * entropy / totals.tokens
+    if options.kl_coefficient:
+        distance = divergence(logprobs, table.reference_logprobs[numbers], options.kl_estimator).sum()
+        step.statistics.add("kl_reference", distance.detach(), len(numbers))
+        loss = loss + options.kl_coefficient * distance / totals.tokens
     return loss
 
 
-def _policy(
-    logprobs: torch.Tensor,
-    numbers: torch.Tensor,
-    table: TokenTable,
-    totals: Totals,
-    config: LearnerConfig,
-    statistics: Statistics,
-) -> torch.Tensor:
+def _policy(logprobs: torch.Tensor, numbers: torch.Tensor, step: Step) -> torch.Tensor:
+    table, options, statistics = step.table, step.config.loss, step.statistics
     old, sampled = table.old_logprobs[numbers], table.sampled_logprobs[numbers]
-    advantages, count = table.advantages[numbers], totals.tokens
+    advantages, count = table.advantages[numbers], step.totals.tokens
     statistics.add("kl_old", divergence(logprobs.detach(), old, "k3").sum(), len(numbers))
-    if config.loss.ratio == "answer":
+    if options.ratio == "answer":
         found, answers = torch.unique(table.answers[numbers], return_inverse=True)
         weights, ones = table.ratio_weights[numbers], torch.ones_like(old)
         lengths = by_answer(ones, ones, answers, len(found))
         advantages = by_answer(advantages, ones, answers, len(found)) / lengths
         logprobs, old, sampled = (by_answer(each, weights, answers, len(found)) for each in (logprobs, old, sampled))
-        count = totals.answers
-    loss, was_clipped = policy_loss(logprobs, old, sampled, advantages, config.loss)
+        count = step.totals.answers
+    loss, was_clipped = policy_loss(logprobs, old, sampled, advantages, options)
     statistics.add("policy_loss", loss.detach(), len(was_clipped))
     statistics.add("clip_fraction", was_clipped.sum(), len(was_clipped))
     return loss / max(count, 1)

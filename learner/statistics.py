@@ -5,16 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-NAMES = (
-    "policy_loss",
-    "clip_fraction",
-    "value_loss",
-    "entropy",
-    "kl_old",
-    "kl_reference",
-    "sft_loss",
-    "sft_kl",
-)
+NAMES = ("policy_loss", "clip_fraction", "value_loss", "entropy", "kl_old", "kl_reference", "sft_loss", "sft_kl")
 """What is averaged over an update: over answers or tokens, value targets, tokens, or demonstrations' weights."""
 
 

@@ -14,6 +14,7 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.sequence import ACTION, LABELS, TrainingSequence, Trajectory
+from learner.statistics import Statistics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,6 +132,16 @@ class Totals:
             ],
             np.float64,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the losses of all micro-batches of one optimizer step share."""
+
+    table: TokenTable
+    totals: Totals
+    config: LearnerConfig
+    statistics: Statistics
 
 
 def _ratio_weights(labels: np.ndarray, answers: np.ndarray, reasoning_weight: float) -> np.ndarray:

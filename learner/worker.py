@@ -157,10 +157,6 @@ class LearnerWorker:
         """Take the GPU back."""
         self._learner.engine.work()
 
-    def process_id(self) -> int:
-        """Which process of its host this is."""
-        return os.getpid()
-
 
 def start_rank(name: str, rank: int, config: LearnerConfig, temperature: float, **resources: Any) -> Any:
     """The actor, under a name that tells a reader of the Ray dashboard what it does."""

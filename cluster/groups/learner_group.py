@@ -123,10 +123,6 @@ class LearnerGroup:
         """Write the policy as a Hugging Face folder."""
         self._all("export", str(folder))
 
-    def process_ids(self) -> list[int]:
-        """The ranks' processes."""
-        return self._all("process_id")
-
     def close(self) -> None:
         """End all ranks."""
         for rank in self._ranks:

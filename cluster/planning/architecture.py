@@ -16,51 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from learner.parts import part_of
 
-_QWEN_VISION = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-}
-KNOWN: dict[str, dict[str, Any]] = {
-    "Llama-3.1-8B": {
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "max_position_embeddings": 131072,
-    },
-    "Qwen2.5-VL-3B": {
-        "model_type": "qwen2_5_vl",
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "max_position_embeddings": 128000,
-        "tie_word_embeddings": True,
-        "vision_config": {**_QWEN_VISION, "out_hidden_size": 2048},
-    },
-    "Qwen2.5-VL-7B": {
-        "model_type": "qwen2_5_vl",
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "max_position_embeddings": 128000,
-        "vision_config": {**_QWEN_VISION, "out_hidden_size": 3584},
-    },
-}
+KNOWN: dict[str, dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("known_models.yaml").read_text(encoding="utf-8")
+)
 """The config.json of public models, as far as it matters here, by how their folders' names begin."""
 
 

@@ -10,7 +10,7 @@ colocated    bundle i: one GPU, shared by learner rank i and rollout worker i, w
 split        a bundle with one GPU for each rank, then one for each worker with as many GPUs as its engine takes
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -117,20 +117,11 @@ def place(config: Config, hardware: Hardware | None = None, command: Command = "
     # Those who take turns have all cores of their turn; Ray's own count only has to leave room for each.
     cores = hardware.cores_per_node / busiest
     cpus = _round_down(min(2.0, cores))
-    actors = [
-        Actor(
-            role=role,
-            number=number,
-            bundle=bundle,
-            num_cpus=_round_down(cpus / len(present)),
-            num_gpus=bundle_gpus[bundle] if len(present) == 1 else 1 / len(present),
-            threads=max(1, int(cores)),
-        )
-        for bundle, present in enumerate(members)
-        for role, number in present
-    ]
+    threads: dict[Role, int] = dict.fromkeys(("learner", "rollout"), max(1, int(cores)))
+    shares = [bundle_gpus[bundle] if len(present) == 1 else 1 / len(present) for bundle, present in enumerate(members)]
+    actors = _seated(members, cpus, shares, threads)
     bundles = tuple({"CPU": cpus, "GPU": gpus} for gpus in bundle_gpus)
-    return Placement(bundles=bundles, strategy=strategy, actors=_in_order(actors), hosts=hosts)
+    return Placement(bundles=bundles, strategy=strategy, actors=actors, hosts=hosts)
 
 
 def rooms(config: Config, hardware: Hardware) -> int:
@@ -153,23 +144,12 @@ def _on_cores(config: Config, hardware: Hardware, ranks: int, workers: int) -> P
     threads: dict[Role, int] = {"learner": share, "rollout": max(1, share - 1)}
     if config.rollout.max_policy_lag and ranks:
         threads = {"learner": max(1, share // 2), "rollout": max(1, share - share // 2 - (share > 2))}
-    actors = [
-        Actor(
-            role=role,
-            number=number,
-            bundle=bundle,
-            num_cpus=_round_down(cpus / len(present)),
-            num_gpus=0.0,
-            threads=threads[role],
-        )
-        for bundle, present in enumerate(members)
-        for role, number in present
-    ]
+    actors = _seated(members, cpus, [0.0] * num_bundles, threads)
     hosts = tuple(bundle % hardware.num_nodes for bundle in range(num_bundles)) if spread else (0,) * num_bundles
     return Placement(
         bundles=({"CPU": cpus},) * num_bundles,
         strategy="SPREAD" if spread else "STRICT_PACK",
-        actors=_in_order(actors),
+        actors=actors,
         hosts=hosts,
     )
 
@@ -196,7 +176,22 @@ def _fill(needs: list[int], room: int, num_hosts: int) -> tuple[int | None, ...]
     return tuple(hosts)
 
 
-def _in_order(actors: list[Actor]) -> tuple[Actor, ...]:
+def _seated(
+    members: list[list[Seat]], cpus: float, gpus: Sequence[float], threads: Mapping[Role, int]
+) -> tuple[Actor, ...]:
+    """All actors in order of their numbers; those of one bundle share its cores."""
+    actors = [
+        Actor(
+            role=role,
+            number=number,
+            bundle=bundle,
+            num_cpus=_round_down(cpus / len(present)),
+            num_gpus=gpus[bundle],
+            threads=threads[role],
+        )
+        for bundle, present in enumerate(members)
+        for role, number in present
+    ]
     return tuple(sorted(actors, key=lambda actor: (actor.role, actor.number)))
 
 

@@ -9,8 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -112,14 +111,6 @@ class Progress:
         )
         live.start()
         return live
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def duration(seconds: float) -> str:

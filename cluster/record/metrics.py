@@ -17,8 +17,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from numbers import Real
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -105,14 +104,6 @@ class MetricsRecorder:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Listener(Protocol):

@@ -84,5 +84,5 @@ def cache_folder() -> Path:
 def _builder_digest() -> str:
     """Changes with the code that builds cities, so that a city of older code is never taken for one of today's."""
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), here.parent / "_routes" / "compass.py"]
+    sources = [*sorted(here.glob("*.py")), here / "styles.yaml", here.parent / "_routes" / "compass.py"]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

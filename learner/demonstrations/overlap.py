@@ -1,7 +1,6 @@
 """Whether demonstrations give tasks away that the evaluation holds out.
 
-    check_against_evaluation(demonstrations, env_config)   →  how many distinct tasks were checked
-    checked(demonstrations, env_config)                    →  the same demonstrations; raises behind the last
+    checked(demonstrations, env_config)   →  the same demonstrations; raises behind the last
 
 Hands are compared by what the environment's own splits go by: their cards, or what these count under the rule of
 training. Other tasks are compared as they are asked, with the first ones of each held-out split.
@@ -42,11 +41,6 @@ def task_of(demonstration: Demonstration) -> Task:
         return tuple(sorted(demonstration.cards))
     first = demonstration.turns[0]
     return (first.question, *first.images)
-
-
-def check_against_evaluation(demonstrations: Iterable[Demonstration], env_config: EnvConfig) -> int:
-    """How many distinct tasks there are; raises OverlapError where one of them is held out."""
-    return len({task_of(demonstration) for demonstration in checked(demonstrations, env_config)})
 
 
 def checked(demonstrations: Iterable[Demonstration], env_config: EnvConfig) -> Iterator[Demonstration]:

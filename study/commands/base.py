@@ -5,13 +5,11 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("recipe", type=Path, help="a YAML file")
     parser.add_argument("out", type=Path, help="the folder to make")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train and write it."""
     from study.nano.base import load_recipe, make_base  # with torch
 
     make_base(load_recipe(arguments.recipe), arguments.out)

@@ -7,11 +7,9 @@ from study.bench import run as run_bench
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("what", choices=BENCHES, help="what is measured")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure it."""
     run_bench(arguments.what)
     return 0

@@ -8,7 +8,6 @@ from envs._city.styles import STYLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("out", type=Path, help="the folder to make")
     parser.add_argument("--style", required=True, help=f"one of {', '.join(STYLES)}")
     parser.add_argument("--routes", type=int, default=20, help="how many routes (default 20)")
@@ -17,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build it."""
     from envs._city.build import build_city  # with numpy, which playing in words does not need
 
     if arguments.style not in STYLES:

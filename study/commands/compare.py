@@ -12,13 +12,11 @@ from study.commands import add_configuration, hardware_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     add_configuration(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="STUDY", help="the study's folder, new or begun")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make what is missing, then the report."""
     config = load_words(arguments.overrides)
     hardware = hardware_of(config)
     make_plan(config, "compare", hardware).refuse()

@@ -6,11 +6,9 @@ from argcomplete.shell_integration import shellcode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to complete")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it; the shell then asks `ruleshift` itself what may come next."""
     print(shellcode(["ruleshift"], shell=arguments.shell))
     return 0

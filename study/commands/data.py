@@ -28,7 +28,6 @@ SECONDS_BETWEEN_SIGNS = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("config", type=Path, help="a YAML file, as configs/data/general_points_expert.yaml")
     parser.add_argument("out", type=Path, help="the file to write; pictures go into OUT.pictures beside it")
     parser.add_argument("--force", action="store_true", help="write OUT even where it exists")
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write them."""
     config = load_config([arguments.config], arguments.overrides)
     return write_data(config.env, config.verifier, config.data, arguments)
 

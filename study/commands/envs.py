@@ -7,12 +7,10 @@ from envs.catalog import environment_names, find_environment, summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("name", nargs="?", help="an environment, to list its options")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print them."""
     if arguments.name is None:
         width = max(map(len, environment_names()))
         for name in environment_names():

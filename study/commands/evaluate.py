@@ -11,7 +11,6 @@ from study.commands.train import of_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     add_configuration(parser, needed=False, metavar=f"RUN|{CONFIG_WORDS}")
     parser.add_argument(
         "--all-checkpoints",
@@ -21,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what is missing."""
     folders = [word for word in arguments.overrides if Path(word).is_dir()]
     if len(folders) > 1:
         raise ConfigError(f"{', '.join(folders)}: name one run at a time")

@@ -12,7 +12,6 @@ from study.commands import add_configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     add_configuration(parser)
     parser.add_argument("--for", dest="planned", choices=get_args(Command), default="rl", help="of what (default rl)")
     parser.add_argument("--yaml", action="store_true", help="print the resolved configuration first")
@@ -24,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan; raises ConfigError with every reason where it cannot run."""
     config = load_words(arguments.overrides)
     if arguments.yaml:
         print(to_yaml(config))

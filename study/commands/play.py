@@ -13,7 +13,6 @@ from rollout.console import ExpertPlayer, HumanPlayer, Outcome, Player, RandomPl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("config", type=Path, help="a YAML file, as configs/envs/add_up.yaml")
     parser.add_argument(
         "--as",
@@ -30,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play; how many were solved."""
     config = load_config([arguments.config], arguments.overrides)
     env = make_environment(config.env, config.verifier)
     with ExitStack() as cleaning:

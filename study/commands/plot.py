@@ -11,7 +11,6 @@ WINDOW = 7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders of runs, or of studies")
     parser.add_argument("--x", default="compute/flops", help="a column, as iteration (default compute/flops)")
     parser.add_argument(
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw it."""
     window = arguments.smooth
     if window is not None and (window < 5 or window % 2 == 0):
         raise RunError(f"--smooth {window}: the number of points must be odd and at least 5, as {WINDOW}")

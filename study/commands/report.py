@@ -5,12 +5,10 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("folders", nargs="+", type=Path, metavar="STUDY_OR_RUN", help="a study's or a run's folder")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write it, and print its numbers."""
     from study.report.build import build_report  # with matplotlib
 
     for folder in arguments.folders:

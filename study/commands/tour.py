@@ -12,12 +12,10 @@ ENVIRONMENT_CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     parser.add_argument("--pictures", type=Path, default=Path("runs/tour"), help="where pictures are saved")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play them."""
     for file in sorted(ENVIRONMENT_CONFIGS.glob("*.yaml")):
         config = load_config([file])
         print(f"\n{'━' * 100}\n{file.stem}: {summary(config.env.name)}\n")

@@ -14,7 +14,6 @@ from study.commands import add_configuration, hardware_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it takes."""
     add_configuration(parser, needed=False)
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from its newest checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
@@ -22,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, then train."""
     if arguments.options:
         sections = {name: field.annotation for name, field in Config.model_fields.items() if name != "env"}
         print("\n".join(describe_options(section, f"{name}.") for name, section in sections.items()))  # pyright: ignore

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -86,7 +87,7 @@ def gauges(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeGauge]:
 
 
 def test_a_row_stands_in_the_runs_own_file_whatever_else_listens(run: RunDirectory) -> None:
-    with MetricsRecorder(run, NOWHERE) as recorder:
+    with closing(MetricsRecorder(run, NOWHERE)) as recorder:
         recorder.record("metrics", {"iteration": 1, "learner/entropy": math.nan})
         recorder.record("evaluations", {"iteration": 1, "suite": "look", "temperature": 0, "success": 0.5})
     assert run.rows("metrics") == [{"iteration": 1, "learner/entropy": None}]
@@ -95,7 +96,7 @@ def test_a_row_stands_in_the_runs_own_file_whatever_else_listens(run: RunDirecto
 
 def test_numbers_stand_in_rays_metrics_under_run_and_arm(run: RunDirectory, gauges: dict[str, FakeGauge]) -> None:
     training, evaluation = rows()
-    with MetricsRecorder(run, TrackingConfig(), arm="rl") as recorder:
+    with closing(MetricsRecorder(run, TrackingConfig(), arm="rl")) as recorder:
         recorder.record("metrics", {**training, "learner/entropy": math.nan, "note": "words", "none": None})
         recorder.record("metrics", {"iteration": 4, "rollout/success": np.float32(0.25)})
         recorder.record("evaluations", evaluation)
@@ -109,7 +110,7 @@ def test_numbers_stand_in_rays_metrics_under_run_and_arm(run: RunDirectory, gaug
 
 def test_the_dashboard_shows_nothing_that_is_not_exported(run: RunDirectory, gauges: dict[str, FakeGauge]) -> None:
     training, evaluation = rows()
-    with MetricsRecorder(run, TrackingConfig()) as recorder:
+    with closing(MetricsRecorder(run, TrackingConfig())) as recorder:
         recorder.record("metrics", training)
         recorder.record("evaluations", evaluation)
     shown = set(re.findall(r"\bray_(ruleshift_\w+)", json.dumps(DASHBOARD)))
@@ -136,7 +137,7 @@ def test_without_ray_nothing_is_exported_and_ray_is_not_loaded(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "ray", raising=False)
-    with MetricsRecorder(run, TrackingConfig()) as recorder:
+    with closing(MetricsRecorder(run, TrackingConfig())) as recorder:
         recorder.record("metrics", {"iteration": 1, "rollout/success": 0.5})
     assert "ray" not in sys.modules
 
@@ -162,7 +163,9 @@ def test_tensorboard_gets_every_number_at_its_iteration(run: RunDirectory, monke
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
     monkeypatch.setattr(metrics, "find_spec", lambda name: name)
-    with MetricsRecorder(run, TrackingConfig(tensorboard=True, ray_metrics=False), resumed_after=7) as recorder:
+    with closing(
+        MetricsRecorder(run, TrackingConfig(tensorboard=True, ray_metrics=False), resumed_after=7)
+    ) as recorder:
         recorder.record("metrics", {"iteration": 8, "rollout/success": 0.5})
         recorder.record("evaluations", {"iteration": 8, "suite": "look", "temperature": 0, "success": 0.25})
     assert told == [
@@ -184,7 +187,7 @@ def test_weights_and_biases_gets_one_run_that_can_go_on(run: RunDirectory, monke
     wandb.init = lambda **options: told.append(options) or wandb_run  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setattr(metrics, "find_spec", lambda name: name)
-    with MetricsRecorder(run, TrackingConfig(wandb_project="rules", ray_metrics=False), arm="rl") as recorder:
+    with closing(MetricsRecorder(run, TrackingConfig(wandb_project="rules", ray_metrics=False), arm="rl")) as recorder:
         recorder.record("metrics", {"iteration": 8, "rollout/success": 0.5})
     options, row, last = told
     assert (options["project"], options["id"], options["resume"]) == ("rules", run.name, "allow")
@@ -243,7 +246,7 @@ def row(success: float) -> dict[str, Any]:
 
 def test_a_jobs_log_has_a_plain_line_for_each_iteration(tmp_path: Path) -> None:
     stream, clock, log = io.StringIO(), Clock(), tmp_path / "log.txt"
-    with progress(stream, clock, log=log) as shown:
+    with closing(progress(stream, clock, log=log)) as shown:
         clock.now += 20
         for iteration in (1, 2, 3):
             shown.stage("rollout")
@@ -300,7 +303,7 @@ def test_a_budget_ends_a_run_before_its_last_iteration_and_the_time_left_knows()
 
 def test_a_terminal_has_one_live_line() -> None:
     stream, clock = io.StringIO(), Clock()
-    with progress(stream, clock, is_terminal=True) as shown:
+    with closing(progress(stream, clock, is_terminal=True)) as shown:
         shown.stage("rollout")
         shown.update(1, row(0.5))
         shown.say("[brackets] stay")

@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 from cluster.config import load_config
 from cluster.errors import ConfigError
 from envs.catalog import find_environment, make_environment
-from envs.protocol import Env
+from envs.protocol import Env, EnvConfig
 from learner.demonstrations.demonstration import (
     DemonstratedTurn,
     Demonstration,
@@ -39,7 +39,7 @@ from learner.demonstrations.files import (
 )
 from learner.demonstrations.llava import LlavaError, read_llava, write_llava
 from learner.demonstrations.make import make_demonstrations, to_episode
-from learner.demonstrations.overlap import OverlapError, check_against_evaluation
+from learner.demonstrations.overlap import OverlapError, checked, task_of
 from learner.sequence import LABELS, sequences_of
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode, Turn
@@ -67,6 +67,11 @@ PICTURE_TEMPLATE = """{% for m in messages %}<|im_start|>{{ m['role'] }}
 def environment(name: str, *overrides: str) -> Env:
     config = load_config([CONFIGS / "envs" / f"{name}.yaml"], overrides)
     return make_environment(config.env, config.verifier)
+
+
+def check_against_evaluation(demonstrations: Iterable[Demonstration], env_config: EnvConfig) -> int:
+    """How many distinct tasks were checked."""
+    return len({task_of(demonstration) for demonstration in checked(demonstrations, env_config)})
 
 
 def demonstrations(env: Env, **options: Any) -> list[Demonstration]:
