@@ -29,13 +29,7 @@ from torch import Tensor, nn
 
 from learner._deepspeed_options import deepspeed_options, make_optimizer, optimizer_options
 from learner._gradients import FiniteWatch, gradient_buffers
-from learner._sharded import (
-    CheckpointMismatch,
-    layout_of,
-    random_states,
-    require_same_layout,
-    set_random_states,
-)
+from learner._sharded import CheckpointMismatch, layout_of, random_states, require_same_layout, set_random_states
 from learner.config import DeepSpeedConfig, OptimizerConfig
 
 __all__ = [

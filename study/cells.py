@@ -103,16 +103,13 @@ class Study:
 
 def _cells_of_seed(config: Config, folder: Path, seed: int, of_init: Mapping[str, Sequence[Any]]) -> Iterator[Cell]:
     study = config.compare
-    starts: list[Cell | None] = []
-    for values in _combinations(of_init) if study.init else ():
-        assert study.init is not None
-        inner = {key.removeprefix(f"{INIT}."): value for key, value in values.items()}
-        starts.append(_cell(config, folder, seed, INIT, study.init, _name(INIT, inner), inner, values, None))
-    yield from (start for start in starts if start)
-    of_arms = {key: values for key, values in study.sweep.items() if not _is_of_init(key)}
-    for start, (arm, options), values in product(starts or [None], study.arms.items(), _combinations(of_arms)):
-        all_values = {**(start.values if start else {}), **values}
-        yield _cell(config, folder, seed, arm, options, _name(arm, all_values), values, all_values, start)
+    starts: list[Cell | None] = [None]
+    if study.init is not None:
+        starts = [_cell(config, folder, seed, INIT, study.init, values) for values in _combinations(of_init)]
+        yield from filter(None, starts)
+    of_arms = {key: values for key, values in study.sweep.items() if key not in of_init}
+    for start, (arm, options), values in product(starts, study.arms.items(), _combinations(of_arms)):
+        yield _cell(config, folder, seed, arm, options, {**(start.values if start else {}), **values}, start)
 
 
 def _cell(
@@ -121,12 +118,13 @@ def _cell(
     seed: int,
     arm: str,
     options: ArmConfig,
-    name: str,
-    varied: Mapping[str, Any],
     values: Mapping[str, Any],
-    start: Cell | None,
+    start: Cell | None = None,
 ) -> Cell:
-    """`varied` is what the sweep changes of its options, `values` what it has set in all, its start's included."""
+    """`values` are what the sweep has set in all, its start's included."""
+    is_init = arm == INIT
+    varied = {key.removeprefix(f"{INIT}."): value for key, value in values.items() if _is_of_init(key) == is_init}
+    name = _name(arm, varied if is_init else values)
     study, first, of_run = config.compare, seed * TASKS_BETWEEN_SEEDS, f"{name}_seed{seed}"
     changes: dict[str, Any] = {
         "learner": {"seed": seed},
@@ -135,7 +133,7 @@ def _cell(
         # The ends of all cells are decoded alike: what sharper draws alone give is told from what was learned.
         "evaluation": {"final_temperatures": list(study.temperatures)},
     }
-    if arm != INIT:
+    if not is_init:
         changes["cluster"] |= {"budget": study.budget, "ledger": study.ledger, "evaluations": study.evaluations}
     if start is not None:
         changes["cluster"]["evaluate_at_start"] = False  # it was measured when it was made
@@ -146,7 +144,7 @@ def _cell(
     try:
         resolved = parse_config(merged)
     except ConfigError as error:
-        raise ConfigError(f"compare.{INIT if arm == INIT else f'arms.{arm}'} ({name}): {error}") from None
+        raise ConfigError(f"compare.{INIT if is_init else f'arms.{arm}'} ({name}): {error}") from None
     return Cell(
         name=name,
         arm=arm,

@@ -103,12 +103,7 @@ class RolloutGroup:
         return [worker for worker in self._workers if worker.has_started]
 
     def play(
-        self,
-        tasks: Sequence[Task],
-        env: EnvConfig,
-        verifier: VerifierConfig,
-        config: RolloutConfig,
-        adopt: Adopt,
+        self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig, adopt: Adopt
     ) -> Iterator[tuple[Played, Any]]:
         """Each task's summary and the reference of its episode, once."""
         if self._sleeps:

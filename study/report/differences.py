@@ -171,12 +171,5 @@ def _joined(
         seed_low, seed_high = _student_interval(by_seed)
         low, high = max(min(low, seed_low), -1.0), min(max(high, seed_high), 1.0)
     return Difference(
-        value=value,
-        low=low,
-        high=high,
-        by_seed=tuple(by_seed),
-        task_p=task_p,
-        seed_p=seed_p,
-        n=n,
-        is_paired=is_paired,
+        value=value, low=low, high=high, by_seed=tuple(by_seed), task_p=task_p, seed_p=seed_p, n=n, is_paired=is_paired
     )
