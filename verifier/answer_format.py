@@ -25,7 +25,7 @@ from typing import NamedTuple
 from verifier.protocol import Span, SpanLabel
 
 WINDOW = 32_768
-"""A thought of some 8,000 tokens before the answer, and 10 ms of hostile braces."""
+"""A thought of some 8,000 tokens before the answer, and some 35 ms of hostile braces on a slow core."""
 
 MAX_DEPTH = 32
 """Objects nested more deeply than this are read as part of the one at this depth."""

@@ -76,7 +76,7 @@ def texts() -> list[tuple[str, str, str]]:
 def test_a_megabyte_of_hostile_text_is_judged_at_once(
     preset: Preset, given: str, texts: list[tuple[str, str, str]]
 ) -> None:
-    """Measured at 35 ms and less on a slow core; the bounds are generous, so that a busy machine fails nobody.
+    """Measured at 40 ms and less on a slow core; the bounds are generous, so that a busy machine fails nobody.
     What costs less than 20 ms as a megabyte is too quick to compare with a quarter of it."""
     judge = judges(preset, given)
     slow, grown = {}, {}
