@@ -12,6 +12,10 @@ other one. Preset `paper` differs from `corrected` in four things, each a fault 
     | views of a picture      | front, right, back, left       | 45° between these, under the same labels |
     | text beside a picture   | leaves intersections to it     | says whether this is an intersection     |
     | after the last attempt  | the episode is over            | one more answer, punished unread         |
+
+A fifth fault of the original is not repeated: after a segment of at most 5 m its count of sentences stays one
+behind for the rest of the route, so that the sentence it holds to be the current one is not. It scores nothing
+by that sentence.
 """
 
 import json

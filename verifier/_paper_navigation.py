@@ -23,19 +23,33 @@ What `corrected` does otherwise:
     |                        | found reads as the text `None`           |                                   |
     | no action              | wrong_action, or wrong_recognition       | unreadable                        |
 
-Checks and spans are those of `corrected`. Where only the observation is asked for, which the original never
-does, both presets judge alike.
+What the original does otherwise than `paper`:
+
+    |                                 | the original                       | `paper`                        |
+    | a wrong action, and a `current  | crashes (TypeError)                | the observation claims nothing |
+    | observation` that is a number,  |                                    |                                |
+    | true, false or null             |                                    |                                |
+    | an answer of over 32,768        | is read in full                    | only its last 32,768           |
+    | characters                      |                                    | characters are read            |
+    | the messages                    | its own words                      | ours                           |
+
+An observation that is a list or an object claims an intersection, in both, where "intersection" is one of its
+elements or keys. Checks and spans are those of `corrected`. Where only the observation is asked for, which the
+original never does, both presets judge alike.
 """
 
-import json
-import re
+from typing import Any
+
+from verifier._paper_reading import read_document, read_value, read_window
 
 
 def outcome(answer: str, action: str, landmark_text: str) -> tuple[str, str]:
     """The original's outcome for an answer, and its feedback in our words."""
-    if _read(answer, "action") == action:
+    answer = read_window(answer)
+    document = read_document(answer)
+    if read_value(document, answer, "action") == action:
         return "correct", "Correct."
-    claimed = "intersection" in _read(answer, "current observation")
+    claimed = _claims_intersection(read_value(document, answer, "current observation"))
     if claimed and "intersection" not in landmark_text:
         return "wrong_recognition", "You are not at an intersection, so that action is wrong."
     if not claimed and "intersection" in landmark_text:
@@ -43,11 +57,6 @@ def outcome(answer: str, action: str, landmark_text: str) -> tuple[str, str]:
     return "wrong_action", "That action is wrong."
 
 
-def _read(answer: str, key: str) -> str:
-    try:
-        value = json.loads(answer)[key]
-    # A number is no mapping (TypeError), and braces may be nested too deeply (RecursionError).
-    except (ValueError, KeyError, TypeError, RecursionError):
-        found = re.search(rf'"{key}": "(.*?)"', answer)
-        return found[1] if found else "None"
-    return value if isinstance(value, str) else "None"
+def _claims_intersection(observation: Any) -> bool:
+    """What Python's `in` says, of a text, a list or an object; nothing can be in anything else."""
+    return isinstance(observation, str | list | dict) and "intersection" in observation

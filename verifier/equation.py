@@ -138,8 +138,10 @@ def _text(value: Fraction) -> str:
 def _cards_recognised(fields: dict[str, Field], reference: Hand) -> bool:
     if "cards" not in fields:
         return False
-    items = [_RANK_NAMES.get(item, item) for item in map(_rank, read_items(fields["cards"].text))]
-    return sorted(items) == sorted(reference.labels)
+    items = read_items(fields["cards"].text)
+    if len(items) != len(reference.labels):
+        return False
+    return sorted(_RANK_NAMES.get(item, item) for item in map(_rank, items)) == sorted(reference.labels)
 
 
 def _rank(item: str) -> str:

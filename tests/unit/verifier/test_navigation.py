@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.original_answers import Said, said_by
+from tests.support.paper_reference import navigation_score
+from verifier.answer_format import WINDOW
 from verifier.navigation import NavigationVerifier, Position, same_action
 from verifier.rewards import VerifierConfig
 
@@ -147,6 +150,46 @@ def test_corrected_judges_the_action_first_and_then_what_was_seen(
 def test_paper_scores_as_the_original_did(position: Position, text: str, outcome: str, reward: float) -> None:
     verdict = PAPER.judge(text, position)
     assert (verdict.outcome, verdict.reward) == (outcome, reward)
+
+
+@pytest.mark.parametrize(
+    ("observation", "claims"),
+    [
+        (["intersection"], True),
+        (["an intersection"], False),
+        ([["intersection"]], False),
+        ({"intersection": False}, True),
+        ({"seen": "intersection"}, False),
+        ([], False),
+    ],
+)
+def test_an_observation_that_is_a_list_or_an_object_is_searched_as_the_original_searched_it(
+    observation: object, claims: bool
+) -> None:
+    answer = json.dumps({"current observation": observation, "action": "stop()"})
+    for landmark_text in ("No landmark nearby", "intersection bar"):
+        expected = -1.5 if claims != ("intersection" in landmark_text) else -1.0
+        assert navigation_score(answer, "forward()", landmark_text) == (expected, False)
+        assert PAPER.judge(answer, replace(STREET, landmark_text=landmark_text)).reward == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "landmark_text", "original", "ours"),
+    [
+        ('{"current observation": null, "action": "stop()"}', "none", (None, None, "TypeError"), (-1.0, False, None)),
+        ('{"current observation": 7, "action": "stop()"}', "none", (None, None, "TypeError"), (-1.0, False, None)),
+        ('{"current observation": true}', "intersection bar", (None, None, "TypeError"), (-1.5, False, None)),
+        ('{"current observation": null, "action": "forward()"}', "none", (1.0, True, None), (1.0, True, None)),
+        ('"action": "forward()"' + " " * WINDOW, "none", (1.0, True, None), (-1.0, False, None)),
+        (" " * WINDOW + '"action": "forward()"', "none", (1.0, True, None), (1.0, True, None)),
+    ],
+)
+def test_what_the_original_does_otherwise_is_what_the_table_says(
+    answer: str, landmark_text: str, original: Said, ours: Said
+) -> None:
+    assert said_by(navigation_score, answer, action="forward()", landmark_text=landmark_text) == original
+    verdict = PAPER.judge(answer, replace(STREET, landmark_text=landmark_text))
+    assert (verdict.reward, verdict.correct, None) == ours
 
 
 def test_only_the_paper_preset_calls_a_true_observation_at_an_intersection_false() -> None:
