@@ -116,7 +116,8 @@ class Environment:
         if not routes:
             unplayable = f" ({len(self.left_out)} more cannot be played)" if self.left_out else ""
             raise EnvError(
-                f"none of the {len(self._set.routes)} routes in {self._set.folder}{unplayable} is in the {split} split; "
+                f"none of the {len(self._set.routes)} routes in {self._set.folder}{unplayable} "
+                f"is in the {split} split; "
                 "change env.validation_fraction or env.test_fraction, add routes, or set env.splits: none"
             )
         if self.config.route_order == "sequential":

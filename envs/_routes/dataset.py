@@ -73,6 +73,11 @@ class Route:
     """At least one."""
 
     @property
+    def turn_points(self) -> tuple[Point, ...]:
+        """Its start, where it turns, and its destination."""
+        return (self.start.point, *(segment.end.point for segment in self.segments))
+
+    @property
     def stops(self) -> tuple[Stop, ...]:
         """All its places in their order."""
         return (self.start, *(stop for segment in self.segments for stop in (*segment.between, segment.end)))
