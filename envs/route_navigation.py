@@ -68,7 +68,7 @@ class Config(SplitConfig):
     """Whether every place of a route is asked about once, whatever was answered before; a route is then solved when
     all answers are right. This measures each kind of action, even of a model that fails at the first."""
     route_order: Literal["random", "sequential"] = "random"
-    """`sequential`: seed 0 is the first route of the split, seed 1 the second, and so on around."""
+    """`sequential`: seed 0 is the first route of the split that can be played, seed 1 the second, and so on around."""
     wording: Wording = "fixed"
     """One wording for all questions, or any of several paraphrases for each episode."""
     thinking: bool = False
