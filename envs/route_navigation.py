@@ -28,8 +28,7 @@ from PIL.Image import Image
 from pydantic import Field, model_validator
 
 from envs._city.cache import CityConfig, city_folder
-from envs._routes.dataset import Route, load_routes
-from envs._routes.panorama_index import broken
+from envs._routes.dataset import LeftOut, Route, load_routes
 from envs._routes.rail import DIRECTIONS, FORWARD, STOP, RailPosition, Vocabulary, lay_rail, turn_to, turn_words
 from envs._routes.wording import RouteWords, landmark_text, observation
 from envs.protocol import SPLITS, EnvError, OpenEpisode, Question, Split, first_wrong, generator_for
@@ -50,6 +49,9 @@ class Config(SplitConfig):
     dataset: Path | None = None
     """A folder with `route_infos.json`, `gps_pano_mapping.pkl` and, for pictures, `street_views/`; without one, a
     made-up city is used."""
+    strict_data: bool = False
+    """Whether a data set is refused as a whole where one of its routes cannot be played; otherwise that route is
+    left out, and the others keep their splits and seeds."""
     city: CityConfig = CityConfig()
     """The made-up city; it is built when it is first asked for, and kept in the cache folder."""
     modality: Literal["text", "pictures"] = "text"
@@ -70,7 +72,7 @@ class Config(SplitConfig):
     """Whether every place of a route is asked about once, whatever was answered before; a route is then solved when
     all answers are right. This measures each kind of action, even of a model that fails at the first."""
     route_order: Literal["random", "sequential"] = "random"
-    """`sequential`: seed 0 is the first route of the split, seed 1 the second, and so on around."""
+    """`sequential`: seed 0 is the first route of the split that can be played, seed 1 the second, and so on around."""
     wording: Wording = "fixed"
     """One wording for all questions, or any of several paraphrases for each episode."""
     thinking: bool = False
@@ -96,23 +98,39 @@ class Environment:
             config.dataset or city_folder(config.city, pictures=pictures),
             places_per_segment=config.straight_line_length,
             pictures=pictures,
+            strict=config.strict_data,
         )
-        self.routes: dict[Split, tuple[Route, ...]] = {
-            split: tuple(r for r in self._set.routes if config.admits(f"route {r.identity}", split)) for split in SPLITS
+        self._entries: dict[Split, tuple[Route | LeftOut, ...]] = {
+            split: tuple(e for e in self._set.entries if e.identity and config.admits(f"route {e.identity}", split))
+            for split in SPLITS
         }
+        self.routes: dict[Split, tuple[Route, ...]] = {
+            split: tuple(entry for entry in entries if isinstance(entry, Route))
+            for split, entries in self._entries.items()
+        }
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The routes of the data set that cannot be played, each with the reason."""
+        return self._set.left_out
 
     def open(self, seed: int, split: Split) -> OpenEpisode:
         """The route that `seed` stands for; where it asks and which way one faces at first are drawn too."""
         routes = self.routes[split]
         if not routes:
+            unplayable = f" ({len(self.left_out)} more cannot be played)" if self.left_out else ""
             raise EnvError(
-                f"none of the {len(self._set.routes)} routes in {self._set.folder} is in the {split} split; "
+                f"none of the {len(self._set.routes)} routes in {self._set.folder}{unplayable} "
+                f"is in the {split} split; "
                 "change env.validation_fraction or env.test_fraction, add routes, or set env.splits: none"
             )
         if self.config.route_order == "sequential":
             route = routes[seed % len(routes)]
         else:
-            route = generator_for("route_navigation route", split, seed).choice(routes)
+            # Drawn again where the lot falls on a route that is left out, so that the other seeds keep their routes.
+            generator = generator_for("route_navigation route", split, seed)
+            while not isinstance(route := generator.choice(self._entries[split]), Route):
+                pass
         return _Walk(self, route, seed, split)
 
     def picture(self, position: RailPosition) -> Image:
@@ -121,13 +139,8 @@ class Environment:
         from envs._routes.street_views import four_views, load_panorama
 
         panorama = position.stop.panorama
-        path = self._set.picture(panorama)
-        try:
-            pixels = load_panorama(path)
-        except OSError as error:
-            raise broken(path, f"cannot be read as a picture ({error})", "copy or make it again") from error
         return four_views(
-            pixels,
+            load_panorama(self._set.picture(panorama)),
             heading=position.heading,
             rotation=self._set.rotations[panorama],
             size=self.config.image_size,

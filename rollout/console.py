@@ -13,6 +13,7 @@ from typing import Protocol
 
 from PIL.Image import Image
 
+from envs._routes.printable import printable
 from envs.protocol import Env, OpenEpisode, Question, Split
 
 Show = Callable[[str], None]
@@ -68,7 +69,7 @@ class HumanPlayer:
             if not lines and line == "quit":
                 return None
             if not lines and line == "expert":
-                self._show(question.expert_answer)
+                self._show(printable(question.expert_answer))
             elif lines or line:
                 lines.append(line)
                 text = "\n".join(lines)
@@ -95,7 +96,7 @@ def play(
     show: Show,
     save_pictures: Callable[[Sequence[Image]], list[Path]],
 ) -> Outcome:
-    """One episode, shown as it goes."""
+    """One episode, shown as it goes; what a model answers or a data set names cannot command the terminal."""
     episode = env.open(seed, split)
     question: Question | None = episode.first_question()
     num_answers, reward = 0, 0.0
@@ -105,14 +106,14 @@ def play(
             show("(The dialogue starts afresh here; what stands above is forgotten.)")
         for path in save_pictures(question.images):
             show(f"[picture: {path}]")
-        show(question.text)
+        show(printable(question.text))
         answer = player.answer(question, episode)
         if answer is None:
             return Outcome(solved=False, num_answers=num_answers, reward=reward, gave_up=True)
         verdict = env.verifier.judge(answer, question.reference)
-        show(f"\n{answer}\n")
+        show(printable(f"\n{answer}\n"))
         checks = "".join(f" · {name}: {'yes' if passed else 'no'}" for name, passed in verdict.checks.items())
-        show(f"→ {verdict.outcome} ({verdict.reward:+g}) {verdict.feedback}{checks}")
+        show(printable(f"→ {verdict.outcome} ({verdict.reward:+g}) {verdict.feedback}{checks}"))
         num_answers, reward = num_answers + 1, reward + verdict.reward
         question = episode.next_question(answer, verdict)
     return Outcome(solved=episode.solved, num_answers=num_answers, reward=reward)

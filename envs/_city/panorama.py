@@ -137,6 +137,8 @@ def _paint_walls(canvas: _Bytes, walls: Walls, hits: _Hits, look: Look, slopes: 
     tops = eaves + _roof_heights(walls.rises[wall], hits.along[columns], hits.lengths[columns], look)
     highest, lowest = ((tops - EYE_HEIGHT) / distances).max(), (-EYE_HEIGHT / distances).min()
     (rows,) = np.nonzero((slopes <= highest) & (slopes >= lowest))
+    if not len(rows):
+        return  # in a small picture, walls far away lie between two rows
     heights = slopes[rows, None] * distances + np.float32(EYE_HEIGHT)
     is_plain = (distances > PLAIN_DISTANCE) | (eaves < EYE_HEIGHT)
     materials = _materials(heights, hits.along[columns], eaves, tops, is_plain, look)

@@ -1,38 +1,39 @@
-"""Route data sets: reads a folder, checks all of it, and says which route and which field is wrong.
+"""Route data sets: reads a folder, checks all of it, and says which route cannot be played and why.
 
     <folder>/route_infos.json              ─┐
-    <folder>/gps_pano_mapping.pkl           ├─▶ load_routes(folder, …)  →  RouteSet(routes=(Route, …), …)
+    <folder>/gps_pano_mapping.pkl           ├─▶ load_routes(folder, …)  →  RouteSet(entries=(Route, LeftOut, …), …)
     <folder>/street_views/<panorama>.*      ─┘        (only where pictures are asked for)
 
     Route  =  start ─ Segment ─ turn point ─ Segment ─ … ─ destination
 
 The folder has the original's format, so its data can be used as they are; what else the files hold is
-ignored. A set is read once per process, and again only when its files change.
+ignored. A route that cannot be played is left out and keeps its place in the list, so that the others keep
+their splits, which hang on each route's own way, and their seeds. A folder that is wrong as a whole is refused.
+A set is read once per process, and again only when its files change.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from os import scandir
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, Final
 
 from envs._routes.compass import Point, distance_metres
+from envs._routes.faults import RouteDataError, broken
 from envs._routes.milestones import Fault, Landmark, read_milestones
-from envs._routes.panorama_index import SNAP_METRES, PanoramaIndex, Stop, broken, read_panoramas
+from envs._routes.panorama_index import SNAP_METRES, PanoramaIndex, Stop, read_panoramas
+from envs._routes.pictures import PICTURES_FOLDER, PictureFolder, folder_stamp
+from envs._routes.records import Record, read_record, read_records, title, way_of
 
 ROUTES_FILE: Final = "route_infos.json"
 PANORAMAS_FILE: Final = "gps_pano_mapping.pkl"
-PICTURES_FOLDER: Final = "street_views"
 
 SHORT_SEGMENT_METRES: Final = 5.0
 """A segment no longer than this has no places on the way."""
 CLEAR_OF_ENDS_METRES: Final = 8.0
 """A place on the way is further than this from both ends of its segment."""
+NUM_FAULTS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Segment:
     """
 
     heading: float
-    """Which way it leads."""
+    """Which way it leads, as the data have it."""
     compass: str
     """The same in a word."""
     between: tuple[Stop, ...]
@@ -65,108 +66,135 @@ class Route:
     identity: str
     """A digest of where it leads; it stays the same when other routes come or go."""
     initial_heading: float | None
-    """Which way the traveller faces at first; None where the data leave it open, with a 0."""
+    """Which way the traveller faces at first, as the data have it; None where they leave it open, with a 0."""
     start: Stop
     """Where it begins."""
     segments: tuple[Segment, ...]
     """At least one."""
+
+    @property
+    def turn_points(self) -> tuple[Point, ...]:
+        """Its start, where it turns, and its destination."""
+        return (self.start.point, *(segment.end.point for segment in self.segments))
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """All its places in their order."""
+        return (self.start, *(stop for segment in self.segments for stop in (*segment.between, segment.end)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A route that cannot be played.
+
+    `LeftOut(number=17, title="Start → Blue Cafe", reason="street_views/xK3f.jpg: route 17 passes this panorama, …",
+    way=((40.7412, -73.9896), …), identity="9f2c…")`
+    """
+
+    number: int
+    """Its place in the file, from 0."""
+    title: str
+    """Where it would lead from and to, in printable words."""
+    reason: str
+    """The file, the field, the value, the rule and the fix."""
+    way: tuple[Point, ...]
+    """Its start and its turn points; empty where they cannot be read."""
+    identity: str | None
+    """As of a route; None where its way cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSet:
     """All routes of a folder, and what is needed to show their places.
 
-    `RouteSet(folder=Path("nyc_1k_routes"), routes=(Route(…), …), rotations={"xK3f": 211.4, …})`
+    `RouteSet(folder=Path("nyc_1k_routes"), entries=(Route(…), LeftOut(…), …), rotations={"xK3f": 211.4, …})`
     """
 
     folder: Path
     """Where it was read from."""
-    routes: tuple[Route, ...]
+    entries: tuple[Route | LeftOut, ...]
     """In the order of the file."""
     rotations: dict[str, float]
     """By panorama, how far its left edge is turned away from north; empty where no pictures were asked for."""
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Those that can be played."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Route))
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Those that cannot."""
+        return tuple(entry for entry in self.entries if isinstance(entry, LeftOut))
 
     def picture(self, panorama: str) -> Path:
         """The file that shows the place."""
         return self.folder / PICTURES_FOLDER / f"{panorama}.jpg"
 
 
-_Point = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
+def load_routes(folder: Path, *, places_per_segment: int, pictures: bool, strict: bool = False) -> RouteSet:
+    """The routes in a folder; raises RouteDataError if none of them, or with `strict` if not all, can be played."""
+    found = read_routes(folder, places_per_segment=places_per_segment, pictures=pictures)
+    faults = [entry.reason for entry in found.left_out]
+    if faults and (strict or not found.routes):
+        shown = [f"  {fault}" for fault in faults[:NUM_FAULTS_SHOWN]]
+        if len(faults) > NUM_FAULTS_SHOWN:
+            shown.append(f"  … and {len(faults) - NUM_FAULTS_SHOWN} more")
+        rule = f"{len(faults)} of {len(found.entries)} routes cannot be played"
+        fix = "correct them, or play the others with env.strict_data: false" if found.routes else "correct them"
+        raise RouteDataError("\n".join([str(broken(found.folder, rule, f"{fix}:")), *shown]))
+    return found
 
 
-class _Read(BaseModel):
-    """What is read of an object in the files; the rest is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Place(_Read):
-    relocated_geocode: _Point
-
-
-class _Results(_Read):
-    geocode_list: Annotated[tuple[_Point, ...], Field(min_length=1)]
-
-
-class _Record(_Read):
-    start_place: _Place
-    route_results: _Results
-    init_heading: float
-    milestone_info: str
-
-
-class _Metadata(_Read):
-    rotation: float
-
-
-def load_routes(folder: Path, *, places_per_segment: int, pictures: bool) -> RouteSet:
-    """The routes in a folder; raises RouteDataError for the first thing in it that is wrong."""
+def read_routes(folder: Path, *, places_per_segment: int, pictures: bool) -> RouteSet:
+    """The same, of which all routes may be left out."""
     folder = folder.resolve()
-    stamps = []
+    stamps: list[Any] = []
     for name in (ROUTES_FILE, PANORAMAS_FILE):
         if not (folder / name).is_file():
             raise broken(folder / name, "there is no such file", "name a folder that holds it")
-        stamps.append((folder / name).stat().st_mtime_ns)
-    return _load(folder, tuple(stamps), places_per_segment, pictures)
+        status = (folder / name).stat()
+        stamps.append((status.st_mtime_ns, status.st_size))
+    if pictures:
+        stamps.append(folder_stamp(folder))
+    return _read(folder, tuple(stamps), places_per_segment, pictures)
 
 
 @lru_cache(maxsize=8)
-def _load(folder: Path, _stamps: tuple[int, ...], places_per_segment: int, pictures: bool) -> RouteSet:
+def _read(folder: Path, _stamps: tuple[Any, ...], places_per_segment: int, pictures: bool) -> RouteSet:
     path = folder / ROUTES_FILE
     index = PanoramaIndex(read_panoramas(folder / PANORAMAS_FILE))
-    routes = tuple(
-        _route(record, index, places_per_segment, partial(broken, path, route=number))
-        for number, record in enumerate(_records(path))
-    )
-    rotations = _rotations(folder / PICTURES_FOLDER, routes) if pictures else {}
-    return RouteSet(folder=folder, routes=routes, rotations=rotations)
+    shown = PictureFolder(folder) if pictures else None
+    entries: list[Route | LeftOut] = []
+    for number, content in enumerate(read_records(path)):
+        fault = partial(broken, path, route=number)
+        try:
+            route = _route(read_record(content, fault), index, places_per_segment, fault)
+            if shown:
+                shown.require(dict.fromkeys(stop.panorama for stop in route.stops), route=number)
+            entries.append(route)
+        except RouteDataError as error:
+            way = way_of(content)
+            entries.append(
+                LeftOut(
+                    number=number,
+                    title=title(content),
+                    reason=str(error).removeprefix(f"{folder}/"),
+                    way=way,
+                    identity=_identity(way) if way else None,
+                )
+            )
+    return RouteSet(folder=folder, entries=tuple(entries), rotations=shown.rotations if shown else {})
 
 
-def _records(path: Path) -> list[Any]:
-    """The routes as they stand in the file: in a list, which a counter follows that nothing needs."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise broken(path, f"is not JSON ({error})", "copy or make it again") from None
-    if not isinstance(content, list) or not content or not isinstance(content[0], list):
-        raise broken(path, "must be [[route, route, ...], counter]", "put the routes into a list within a list")
-    if not content[0]:
-        raise broken(path, "holds no routes", "add some")
-    return content[0]
-
-
-def _route(content: Any, index: PanoramaIndex, places_per_segment: int, fault: Fault) -> Route:
-    try:
-        record = _Record.model_validate(content)
-    except ValidationError as error:
-        raise fault(fix="correct it or remove the route", **_first_error(error)) from None
-    points = record.route_results.geocode_list
+def _route(record: Record, index: PanoramaIndex, places_per_segment: int, fault: Fault) -> Route:
+    points = record.turn_points
     milestones = read_milestones(record.milestone_info, len(points), fault)
-    start = _snapped(record.start_place.relocated_geocode, "start_place.relocated_geocode", index, fault)
+    start = _snapped(record.start, "start_place.relocated_geocode", index, fault)
     ends = [_snapped(point, f"route_results.geocode_list.{i}", index, fault) for i, point in enumerate(points)]
     return Route(
-        identity=_identity([record.start_place.relocated_geocode, *points]),
-        initial_heading=None if abs(record.init_heading) < 1e-6 else record.init_heading % 360.0,
+        identity=_identity((record.start, *points)),
+        initial_heading=None if abs(record.initial_heading) < 1e-6 else record.initial_heading,
         start=start,
         segments=tuple(
             Segment(
@@ -200,40 +228,7 @@ def _places_between(start: Point, end: Point, index: PanoramaIndex, num_places: 
             yield stop
 
 
-def _identity(points: list[Point]) -> str:
+def _identity(points: tuple[Point, ...]) -> str:
     # To a tenth of a metre: the same route written by another program is the same route.
     text = ";".join(f"{round(number, 6) + 0.0:.6f}" for point in points for number in point)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _rotations(folder: Path, routes: tuple[Route, ...]) -> dict[str, float]:
-    """How every panorama of the routes is turned; raises RouteDataError where one cannot be shown."""
-    present = {entry.name for entry in scandir(folder)} if folder.is_dir() else set()
-    rotations: dict[str, float] = {}
-    for number, route in enumerate(routes):
-        stops = [
-            route.start,
-            *(stop for segment in route.segments for stop in (*segment.between, segment.end)),
-        ]
-        for panorama in {stop.panorama for stop in stops} - rotations.keys():
-            for name in (f"{panorama}.jpg", f"{panorama}.metadata.json"):
-                if name not in present:
-                    rule = f"route {number} passes this panorama, and the file is not there"
-                    raise broken(folder / name, rule, "add it, or use modality: text")
-            rotations[panorama] = _rotation(folder / f"{panorama}.metadata.json", number)
-    return rotations
-
-
-def _rotation(path: Path, route: int) -> float:
-    try:
-        return _Metadata.model_validate_json(path.read_bytes()).rotation
-    except ValidationError as error:
-        raise broken(path, fix='write {"rotation": <degrees>}', route=route, **_first_error(error)) from None
-
-
-def _first_error(error: ValidationError) -> dict[str, Any]:
-    """Field, value and rule."""
-    first = error.errors()[0]
-    rule = "must be an object, {...}" if first["type"] == "model_type" else first["msg"]
-    value = None if first["type"] == "missing" else first["input"]
-    return {"field": ".".join(map(str, first["loc"])), "value": value, "rule": rule}

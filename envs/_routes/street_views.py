@@ -21,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from envs._routes.faults import broken
+from envs._routes.pictures import read_picture
+
 FloatArray = NDArray[np.float32]
 Preset = Literal["corrected", "paper"]
 
@@ -47,14 +50,18 @@ def column_at_heading(heading: float, *, rotation: float, width: int) -> float:
 
 def load_panorama(path: Path) -> Image.Image:
     """The decoded picture. The last few are kept until their files change, so treat it as read-only."""
-    return _decoded(path, path.stat().st_mtime_ns)
+    try:
+        status = path.stat()
+    except OSError as error:
+        rule = f"cannot be read as a picture ({error.strerror})"
+        raise broken(path, rule, "copy or make it again") from error
+    return _decoded(path, (status.st_mtime_ns, status.st_size))
 
 
 @lru_cache(maxsize=NUM_CACHED_PANORAMAS)
-def _decoded(path: Path, modified: int) -> Image.Image:
-    # `modified` is not needed to read the file: with it, a changed file is another entry of the cache.
-    with Image.open(path) as panorama:
-        return panorama.convert("RGB")
+def _decoded(path: Path, _stamp: tuple[int, int]) -> Image.Image:
+    # The stamp is not needed to read the file: with it, a changed file is another entry of the cache.
+    return read_picture(path)
 
 
 def cut_view(
@@ -92,7 +99,7 @@ def _pixels_at_view_resolution(panorama: Image.Image, *, field_of_view: float, s
     focal_length = size / 2 / math.tan(math.radians(field_of_view) / 2)
     shrink = int(panorama.width / (2 * math.pi) / focal_length)
     if shrink > 1:
-        smaller = (panorama.width // shrink, panorama.height // shrink)
+        smaller = (panorama.width // shrink, max(1, panorama.height // shrink))
         panorama = panorama.resize(smaller, Image.Resampling.BOX)
     return np.asarray(panorama.convert("RGB"))
 

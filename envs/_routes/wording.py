@@ -145,7 +145,7 @@ class RouteWords:
             sentences.append(self.turn.format(turn=turn, compass=segment.compass))
             seen = segment.landmark.text if segment.landmark else ""
             if segment is route.segments[-1]:
-                sentences.append(self.arrive.format(destination=seen[:1].lower() + seen[1:]))
+                sentences.append(self.arrive.format(destination=_destination(seen)))
             else:
                 sentences.append(self.go_on.format(where=f", where {seen}" if seen else ""))
         return tuple(sentences)
@@ -188,6 +188,12 @@ class RouteWords:
 def landmark_text(position: RailPosition) -> str:
     """What is said of landmarks at a place."""
     return position.landmark.text if position.landmark else _NO_LANDMARK
+
+
+def _destination(seen: str) -> str:
+    """The text for the destination, in the middle of a sentence; not all data call it one."""
+    named = seen if seen.lower().startswith("the destination ") else f"The destination {seen}"
+    return named[:1].lower() + named[1:]
 
 
 def observation(position: RailPosition) -> str:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from envs._city.cache import CityConfig, cache_folder, city_folder
-from envs._routes.panorama_index import RouteDataError
+from envs._routes.faults import RouteDataError
 from envs._routes.street_views import cut_view, load_panorama
 from envs.protocol import SPLITS, OpenEpisode, Question
 from envs.route_navigation import Config, Environment
@@ -354,6 +354,48 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (folder / "street_views" / f"{panorama}.jpg").write_bytes(b"not a picture")
     with pytest.raises(RouteDataError, match=rf"{panorama}\.jpg: cannot be read as a picture .*; "):
         environment.open(0, "train").first_question()
+
+
+def _city_with_an_odd_route(folder: Path, number: int) -> Path:
+    copytree(city_folder(CityConfig(**CITY), pictures=False), folder)
+    routes, counter = json.loads((folder / "route_infos.json").read_text())
+    routes[number]["milestone_info"] = "odd"
+    (folder / "route_infos.json").write_text(json.dumps([routes, counter]))
+    return folder
+
+
+def _starts(environment: Environment, seeds: range) -> list[str]:
+    return [environment.open(seed, "train").first_question().text for seed in seeds]
+
+
+def test_a_route_that_is_left_out_changes_no_split_and_no_seed_of_the_others(tmp_path: Path) -> None:
+    folder = city_folder(CityConfig(**CITY), pictures=False)
+    options: dict[str, Any] = {"splits": "exact", "route_order": "random"}
+    whole = _environment(dataset=folder, **options)
+    odd = _environment(dataset=_city_with_an_odd_route(tmp_path / "city", 3), **options)
+    (left_out,) = odd.left_out
+    assert left_out.number == 3
+    for split in SPLITS:
+        assert odd.routes[split] == tuple(r for r in whole.routes[split] if r.identity != left_out.identity)
+    pairs = list(zip(_starts(whole, range(60)), _starts(odd, range(60)), strict=True))
+    destination = left_out.title.split(" → ")[1]
+    assert all(before == after for before, after in pairs if destination not in before)
+    assert not any(destination in after for _, after in pairs)
+    num_routes = len(whole.routes["train"])
+    assert sum(before != after for before, after in pairs) < 4 * 60 / num_routes
+
+
+def test_strict_data_refuses_a_set_with_one_odd_route(tmp_path: Path) -> None:
+    folder = _city_with_an_odd_route(tmp_path / "city", 3)
+    with pytest.raises(RouteDataError, match=r"1 of 12 routes cannot be played; .*\n.*route 3, milestone_info"):
+        _environment(dataset=folder, strict_data=True)
+
+
+def test_an_empty_split_counts_the_routes_that_are_left_out(tmp_path: Path) -> None:
+    folder = _city_with_an_odd_route(tmp_path / "city", 3)
+    environment = _environment(dataset=folder, splits="exact", test_fraction=0.0)
+    with pytest.raises(ValueError, match=r"none of the 11 routes in .* \(1 more cannot be played\) is in"):
+        environment.open(0, "test")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import os
+import subprocess
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
@@ -17,6 +19,7 @@ from envs._city.build import STYLES
 from envs._city.map import CityMap, Place, add_places, draw_map
 from envs._city.panorama import draw_panorama
 from envs._city.scene import Scene, build_scene
+from envs._routes.faults import RouteDataError
 from envs._routes.street_views import column_at_heading, cut_view, four_views, load_panorama
 
 WIDTH, HEIGHT = 720, 360
@@ -183,13 +186,70 @@ def test_the_tile_has_the_asked_size_and_equal_views(size: int) -> None:
 
 
 def test_a_panorama_is_read_again_only_when_its_file_changes(tmp_path: Path) -> None:
-    path = tmp_path / "panorama.png"
+    path = tmp_path / "panorama.jpg"
     Image.new("RGB", (8, 4), RED).save(path)
     first = load_panorama(path)
     assert load_panorama(path) is first
     Image.new("RGB", (8, 4), GREY).save(path)
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000_000))
     assert load_panorama(path).getpixel((0, 0)) == GREY
+
+
+def _in_format(name: str, size: tuple[int, int] = (64, 32)) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", size, RED).save(file, name)
+    return file.getvalue()
+
+
+def _with_size(width: int, height: int) -> bytes:
+    data = _in_format("JPEG")
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[start + 4 :]
+
+
+def _in_scans(number: int) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (64, 32), RED).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    start = data.rindex(b"\xff\xda")
+    return data[:start] + data[start:-2] * number + data[-2:]
+
+
+NO_PICTURES = {
+    "EPS": _in_format("EPS"),
+    "GIF": _in_format("GIF"),
+    "PNG": _in_format("PNG"),
+    "TIFF": _in_format("TIFF"),
+    "nothing": b"",
+    "half a JPEG": _in_format("JPEG")[:300],
+    "a JPEG without lines": _with_size(64, 0),
+    "a JPEG of four thousand million pixels": _with_size(65_535, 65_535),
+    "a JPEG of a thousand passes": _in_scans(1000),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PICTURES)
+def test_what_is_no_ordinary_jpeg_is_refused_and_starts_no_program(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "panorama.jpg"
+    path.write_bytes(NO_PICTURES[kind])
+    started: list[object] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **_: started.append(arguments))
+    with pytest.raises(RouteDataError, match=r"panorama\.jpg.*: .+; "):
+        load_panorama(path)
+    assert started == []
+
+
+def test_a_picture_of_one_line_has_views(tmp_path: Path) -> None:
+    path = tmp_path / "panorama.jpg"
+    path.write_bytes(_in_format("JPEG", (3000, 1)))
+    assert four_views(load_panorama(path), heading=0, rotation=0, size=64).size == (64, 64)
+
+
+def test_a_picture_that_is_gone_is_a_fault_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(RouteDataError, match=r"panorama\.jpg: cannot be read as a picture .*; "):
+        load_panorama(tmp_path / "panorama.jpg")
 
 
 @pytest.mark.parametrize("style", list(STYLES))
