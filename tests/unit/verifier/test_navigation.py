@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verifier.config import VerifierConfig
 from verifier.navigation import NavigationVerifier, Position, same_action
-from verifier.rewards import VerifierConfig
 
 CORRECTED = NavigationVerifier(VerifierConfig())
 PAPER = NavigationVerifier(VerifierConfig(preset="paper"))
