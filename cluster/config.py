@@ -27,7 +27,7 @@ from envs.protocol import EnvConfig
 from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from rollout.config import RolloutConfig
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 SuiteEnvironment = tuple[EnvConfig, VerifierConfig]
 

@@ -11,8 +11,8 @@ from pydantic import Field
 from envs.protocol import OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
+from verifier.config import VerifierConfig
 from verifier.exact_value import ExactValueVerifier, Expected
-from verifier.rewards import VerifierConfig
 
 
 class Config(SplitConfig):

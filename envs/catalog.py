@@ -8,7 +8,7 @@ from types import ModuleType
 
 import envs
 from envs.protocol import Env, EnvConfig, EnvError
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 
 class UnknownEnvironment(EnvError):

@@ -15,9 +15,9 @@ from envs.protocol import OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
 from envs.wording import Wording
+from verifier.config import VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.hand import Hand
-from verifier.rewards import VerifierConfig
 
 
 class Config(SplitConfig):

@@ -34,9 +34,9 @@ from envs._routes.wording import RouteWords, landmark_text, observation
 from envs.protocol import SPLITS, EnvError, OpenEpisode, Question, Split, first_wrong, generator_for
 from envs.splits import SplitConfig
 from envs.wording import Wording
+from verifier.config import VerifierConfig
 from verifier.navigation import NavigationVerifier, Position
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 
 
 class Config(SplitConfig):

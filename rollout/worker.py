@@ -30,7 +30,7 @@ from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
 from rollout.weight_files import file_with
 from rollout.weight_transfer import Place
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from cluster.errors import RuleshiftError
     from envs.protocol import EnvError
     from learner.demonstrations.demonstration import DemonstrationError
-    from verifier.rewards import UnknownOutcome
+    from verifier.config import UnknownOutcome
 
     return RuleshiftError, EnvError, UnknownOutcome, DemonstrationError
 

@@ -21,9 +21,9 @@ from fractions import Fraction
 from verifier import _paper_equation as paper
 from verifier.answer_format import Field, read_fields, read_integers, read_items, spans_of
 from verifier.arithmetic import Equation, IllegalFormula, parse_equation
+from verifier.config import VerifierConfig, reward_table
 from verifier.hand import Hand
 from verifier.protocol import SpanLabel, Verdict
-from verifier.rewards import VerifierConfig, reward_table
 
 REWARDS = {
     "correct": 5.0,

@@ -11,8 +11,8 @@ Whole numbers are compared as numbers, everything else as text without regard to
 from dataclasses import dataclass
 
 from verifier.answer_format import read_fields
+from verifier.config import VerifierConfig, reward_table
 from verifier.protocol import Span, Verdict
-from verifier.rewards import VerifierConfig, reward_table
 
 REWARDS = {"correct": 1.0, "wrong": -0.5, "unreadable": -1.0}
 

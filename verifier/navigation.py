@@ -24,8 +24,8 @@ from typing import Literal
 from verifier import _paper_navigation as paper
 from verifier._sightings import Sighting, holds_sentence, read_sighting
 from verifier.answer_format import Field, read_fields, spans_of
+from verifier.config import VerifierConfig, reward_table
 from verifier.protocol import SpanLabel, Verdict
-from verifier.rewards import VerifierConfig, reward_table
 
 REWARDS = {
     "correct": 1.0,

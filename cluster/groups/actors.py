@@ -15,9 +15,9 @@ from transformers import AutoConfig
 
 from cluster.config import Config
 from cluster.groups.learner_group import LearnerGroup
-from cluster.groups.life import Launcher
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
+from cluster.groups.worker_states import Launcher
 from cluster.planning.placement import Placement
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
@@ -26,7 +26,7 @@ from rollout.probe import make_probe
 from rollout.receivers import Receivers
 from rollout.transcript import ChatTokens
 from rollout.worker import Played
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 NOTHING = -1
 """The version that workers have of a learner that has sent them none."""

@@ -7,7 +7,7 @@
 
 A task is the group's until its episode has come back whole. When a worker dies, its unfinished tasks go to the others
 at once (task_queue.py). Its successor starts meanwhile, in the background, and takes a share of what is left as soon as
-it has the newest weights; before that it plays nothing. The states that a worker goes through are in life.py.
+it has the newest weights; before that it plays nothing. The states that a worker goes through are in worker_states.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +20,15 @@ import ray
 
 from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerDied
-from cluster.groups.life import NEXT, Launcher, State, Worker, answer, is_death
 from cluster.groups.task_queue import TaskQueue
+from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, is_death
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError
 from rollout.play import Task
 from rollout.receivers import Receivers, WorkerDied
 from rollout.worker import Played, stream
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 ReportT = TypeVar("ReportT")
 

@@ -29,7 +29,7 @@ from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
 from rollout.play import Task
 from rollout.transcript import ChatTokens
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 
 class Evaluator:

@@ -26,9 +26,9 @@ from envs.protocol import EnvConfig, Split
 from rollout.episode import Episode, EpisodeEnd, Turn
 from rollout.scores import Rate, Scores, score_episodes
 from verifier.answer_format import read_fields
+from verifier.config import VerifierConfig
 from verifier.navigation import Position
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 
 ClusterOf = Callable[[Episode], Hashable]
 Rules = tuple[EnvConfig, VerifierConfig]

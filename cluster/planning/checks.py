@@ -18,7 +18,7 @@ from cluster.planning.placement_checks import placement_findings
 from envs.catalog import find_environment
 from envs.protocol import EnvConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
-from verifier.rewards import UnknownOutcome, VerifierConfig
+from verifier.config import UnknownOutcome, VerifierConfig
 
 
 def check(

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from envs._cards.hands import random_formula
 from envs.general_points import NAMED_RULES, Config, Environment
 from envs.protocol import Question
+from verifier.config import VerifierConfig
 from verifier.hand import Hand
-from verifier.rewards import VerifierConfig
 
 
 class LessonConfig(BaseModel):

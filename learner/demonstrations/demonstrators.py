@@ -21,9 +21,9 @@ from envs._cards.hands import demonstrate
 from envs.catalog import make_environment
 from envs.protocol import Env, EnvConfig, OpenEpisode, Question
 from learner.demonstrations.demonstration import DemonstrationConfig, DemonstrationError
+from verifier.config import VerifierConfig
 from verifier.hand import Hand
 from verifier.protocol import Span, Verdict
-from verifier.rewards import VerifierConfig
 
 RIGHT_IN_FORM = frozenset({"wrong_value", "wrong_action", "wrong", "wrong_cards", "wrong_recognition"})
 """The outcomes of answers that have nothing wrong about them but what they say."""

@@ -20,7 +20,7 @@ from envs.protocol import EnvConfig, EnvError, Split
 from envs.splits import SplitConfig
 from learner.demonstrations.demonstration import Demonstration, DemonstrationError
 from learner.demonstrations.demonstrators import keep_picture
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 NUM_NAMED = 3

@@ -17,10 +17,10 @@ from envs.general_points import NAMED_RULES, RANKS
 from study.bench import Row
 from verifier import solver
 from verifier.answer_format import read_fields
+from verifier.config import VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.hand import Hand
 from verifier.navigation import NavigationVerifier
-from verifier.rewards import VerifierConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
 NUM_ROUNDS = 5

@@ -30,7 +30,7 @@ from rollout.play import Task
 from rollout.worker import start_worker, stream
 from study.bench import Row
 from study.nano.random_model import write_nano_model
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 ENVIRONMENT = GeneralPoints(name="general_points", max_attempts=3)
 CONFIG = RolloutConfig(max_answer_tokens=40, engine=EngineConfig(max_context_tokens=512, max_sequences=256))

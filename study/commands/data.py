@@ -22,7 +22,7 @@ from learner.demonstrations.files import pictures_folder, write_demonstrations
 from learner.demonstrations.llava import read_llava, write_llava
 from learner.demonstrations.make import make_demonstrations
 from learner.demonstrations.overlap import Task, checked, task_of
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 SECONDS_BETWEEN_SIGNS = 0.2
 

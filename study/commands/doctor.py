@@ -69,7 +69,7 @@ def _play(worker: Any, config: Any, say: Say) -> None:
     from envs.add_up import Config as AddUp
     from rollout.play import Task
     from rollout.worker import stream
-    from verifier.rewards import VerifierConfig
+    from verifier.config import VerifierConfig
 
     env = AddUp(name="add_up", max_attempts=2)
     tasks = [Task(seed=seed) for seed in range(32)]

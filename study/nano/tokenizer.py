@@ -29,7 +29,7 @@ from envs._routes.compass import COMPASS_WORDS, SIDE_WORDS, TURN_WORDS
 from envs._routes.rail import FORWARD, STOP, turn_to
 from envs.catalog import make_environment
 from envs.protocol import Env, EnvConfig, OpenEpisode, Question
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<end>", "<user>", "<assistant>")
 LARGEST_NUMBER = 200

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 from cluster.config import Config, load_config
 from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerGroup
-from cluster.groups.life import Launcher
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import WeightSync
+from cluster.groups.worker_states import Launcher
 from cluster.iteration.played import choose
 from cluster.train_rl import train_rl
 from learner.config import LearnerConfig

@@ -13,7 +13,7 @@ from rollout.engine import RolloutEngine
 from rollout.episode import Episode
 from rollout.play import Task, play_tasks
 from rollout.transcript import ChatTokens
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 
 def play(chat: ChatTokens, engine: RolloutEngine, seeds: Sequence[int], env: str, **options: object) -> list[Episode]:

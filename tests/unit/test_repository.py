@@ -151,7 +151,7 @@ def test_the_size_check_sees_a_long_file_and_a_long_method_but_not_in_tests(tmp_
 
 def test_the_import_check_sees_every_way_to_import_backwards(tmp_path: Path) -> None:
     root = tree_of_packages(tmp_path)
-    write(root / "envs" / "cards.py", "import verifier.rewards\nfrom envs import catalog\n")
+    write(root / "envs" / "cards.py", "import verifier.config\nfrom envs import catalog\n")
     assert wrong_imports(root) == []
     write(
         root / "envs" / "cards.py",

@@ -22,8 +22,8 @@ from rollout.episode import Episode, EpisodeEnd
 from rollout.scores import Rate
 from tests.support.episodes import episode, right, turn, wrong
 from tests.support.oracle import expected_outcome
+from verifier.config import VerifierConfig
 from verifier.hand import Hand
-from verifier.rewards import VerifierConfig
 from verifier.solver import some_solutions
 
 CITY = {"style": "garden", "num_routes": 6, "num_turns": (1, 2)}

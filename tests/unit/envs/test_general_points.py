@@ -13,8 +13,8 @@ from envs.countdown import Environment as Countdown
 from envs.general_points import Config, Environment
 from envs.protocol import SPLITS, Question, Split
 from tests.support.oracle import value_by_python
+from verifier.config import VerifierConfig
 from verifier.hand import Hand
-from verifier.rewards import VerifierConfig
 from verifier.solver import is_solvable
 
 

@@ -9,7 +9,7 @@ from envs._routes.printable import is_printable, printable
 from envs.add_up import Config, Environment
 from envs.protocol import OpenEpisode, Question
 from rollout.console import play
-from verifier.rewards import VerifierConfig
+from verifier.config import VerifierConfig
 
 
 @pytest.mark.parametrize(

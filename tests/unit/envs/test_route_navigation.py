@@ -19,8 +19,8 @@ from envs._routes.faults import RouteDataError
 from envs._routes.street_views import cut_view, load_panorama
 from envs.protocol import SPLITS, OpenEpisode, Question
 from envs.route_navigation import Config, Environment
+from verifier.config import Preset, VerifierConfig
 from verifier.protocol import Verdict
-from verifier.rewards import Preset, VerifierConfig
 
 REPOSITORY = Path(__file__).parents[3]
 CITY: dict[str, Any] = {"style": "garden", "num_routes": 12, "num_turns": (1, 3)}

@@ -49,8 +49,8 @@ from rollout.transcript import ChatTokens
 from study.commands.data import add_arguments, write_data
 from tests.support.chat import TEMPLATES, byte_tokenizer, chat_tokens
 from verifier.arithmetic import parse_equation
+from verifier.config import VerifierConfig
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 from verifier.solver import difficulty
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -355,7 +355,7 @@ def test_making_demonstrations_loads_no_heavy_library() -> None:
         "from envs.add_up import Config, Environment\n"
         "from learner.demonstrations.demonstration import DemonstrationConfig\n"
         "from learner.demonstrations.make import make_demonstrations\n"
-        "from verifier.rewards import VerifierConfig\n"
+        "from verifier.config import VerifierConfig\n"
         "env = Environment(Config(name='add_up'), VerifierConfig())\n"
         "assert len(list(make_demonstrations(env, DemonstrationConfig(kind='suboptimal', count=2)))) == 2\n"
         "print([name for name in ('torch', 'transformers', 'vllm', 'ray', 'numpy') if name in sys.modules])"

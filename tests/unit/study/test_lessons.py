@@ -20,10 +20,10 @@ from rollout.scripted_engine import ScriptedEngine
 from rollout.transcript import ChatTokens
 from study.nano.lessons import lesson_row
 from study.nano.tokenizer import build_nano_tokenizer
+from verifier.config import VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.hand import Hand
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 
 ENV = Config(name="general_points", split_by="hand", validation_fraction=0.02, test_fraction=0.2)
 RIGHT = Teacher(LessonConfig(answers="right"), ENV)

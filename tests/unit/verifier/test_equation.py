@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.oracle import expected_outcome, random_formula
+from verifier.config import VerifierConfig
 from verifier.equation import REWARDS, EquationVerifier
 from verifier.hand import Hand
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 from verifier.solver import solutions
 
 HAND = Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 10, 4), target=24)

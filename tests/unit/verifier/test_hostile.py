@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from verifier.config import Preset, VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.exact_value import ExactValueVerifier, Expected
 from verifier.hand import Hand
 from verifier.hostile import hostile_texts
 from verifier.navigation import NavigationVerifier, Position
 from verifier.protocol import Verdict
-from verifier.rewards import Preset, VerifierConfig
 
 MEGABYTE, QUARTER = 10**6, 250_000
 

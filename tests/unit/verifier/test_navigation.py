@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.support.original_answers import Said, said_by
 from tests.support.paper_reference import navigation_score
 from verifier.answer_format import WINDOW
+from verifier.config import VerifierConfig
 from verifier.navigation import NavigationVerifier, Position, same_action
-from verifier.rewards import VerifierConfig
 
 CORRECTED = NavigationVerifier(VerifierConfig())
 PAPER = NavigationVerifier(VerifierConfig(preset="paper"))

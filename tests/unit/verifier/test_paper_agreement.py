@@ -8,10 +8,10 @@ import pytest
 from tests.support.card_answers import made_up
 from tests.support.original_answers import Row, Said, rows, said_by
 from tests.support.paper_reference import equation_score, navigation_score
+from verifier.config import VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.navigation import NavigationVerifier, Position
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 
 CONFIG = VerifierConfig(preset="paper")
 CARDS = EquationVerifier(CONFIG)

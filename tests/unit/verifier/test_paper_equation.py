@@ -8,10 +8,10 @@ from tests.support.original_answers import Said, said_by
 from tests.support.paper_reference import equation_score
 from verifier._paper_equation import REWARDS
 from verifier.answer_format import WINDOW
+from verifier.config import VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.hand import Hand
 from verifier.protocol import Verdict
-from verifier.rewards import VerifierConfig
 
 HAND = Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 10, 4), target=24)
 SHOWN = Hand(labels=("7", "5", "K", "4"), numbers=(7, 5, 10, 4), target=24, cards_are_shown=True)
