@@ -91,9 +91,17 @@ def parse_config(merged: Mapping[str, Any]) -> Config:
 
 def load_words(words: Sequence[str]) -> Config:
     """The configuration of YAML files and `key=value` in any order, as they stand in a command."""
-    overrides = [word for word in words if "=" in word and not Path(word).is_file()]
-    files = [word for word in words if word not in overrides]
-    return load_config(files, overrides)
+    overrides = _overrides(words)
+    return load_config([word for word in words if word not in overrides], overrides)
+
+
+def overrides_in(words: Sequence[str]) -> dict[str, Any]:
+    """What the `key=value` among the words of a command set, section by section."""
+    return _merge([], _overrides(words))
+
+
+def _overrides(words: Sequence[str]) -> list[str]:
+    return [word for word in words if "=" in word and not Path(word).is_file()]
 
 
 def suite_environments(config: Config) -> dict[str, SuiteEnvironment]:

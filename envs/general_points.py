@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from envs._cards.hands import demonstrate, hand_key, mistaken, split_key
 from envs._cards.pictures import RANKS, Card, CardLook, draw_hand
-from envs._cards.wording import look_text, solve_text
+from envs._cards.wording import AnswerFormat, as_original, look_text, solve_text
 from envs.protocol import OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
@@ -82,7 +82,8 @@ class Config(SplitConfig):
     training_face_cards: FaceCardRule | None = None
     """The rule of training, where this environment tests another one."""
     draw: Literal["deck", "with_replacement"] = "deck"
-    """`deck`: no card twice. `with_replacement`: every card is drawn from all ranks, as the original did."""
+    """`deck`: no card twice. `with_replacement`: every card is drawn from all ranks, as the original did; so did it
+    with a face card that a hand must hold, which is why such hands hold more of them than others do."""
     suits: Literal["black", "red", "mixed"] = "black"
     """The suits in play."""
     split_by: Literal["numbers", "hand"] = "numbers"
@@ -103,6 +104,9 @@ class Config(SplitConfig):
     """Which of a hand's solutions a demonstration shows."""
     unscored_last_attempt: bool = False
     """Whether one more answer is asked for after the last scored one, and punished unread, as the original did."""
+    written: AnswerFormat = "json"
+    """How answers are to be written, and demonstrations are. `original`: in the original's form, which is no JSON; of
+    a picture's cards, `verifier.preset=paper` reads hardly anything else."""
     look: CardLook = CardLook()
     """How pictures are drawn."""
 
@@ -149,19 +153,21 @@ class Environment:
             text=self._text(hand, generator_for("general_points wording", split, seed)),
             images=self._pictures(ranks, generator_for("general_points look", split, seed)),
             reference=hand,
-            expert_answer=demonstrate(
-                hand,
-                generator_for("general_points demonstration", split, seed),
-                with_cards=True,
-                thinks=config.thinking,
-                shortest=config.demonstration == "shortest",
+            expert_answer=self._written(
+                demonstrate(
+                    hand,
+                    generator_for("general_points demonstration", split, seed),
+                    with_cards=True,
+                    thinks=config.thinking,
+                    shortest=config.demonstration == "shortest",
+                )
             ),
         )
         return RevisedQuestion(
             question,
             self.verifier,
             max_attempts=config.max_attempts,
-            draw_mistake=lambda generator: mistaken(hand, generator, with_cards=True),
+            draw_mistake=lambda generator: self._written(mistaken(hand, generator, with_cards=True)),
             unscored_last_attempt=config.unscored_last_attempt,
         )
 
@@ -170,8 +176,15 @@ class Environment:
         if config.draw == "deck":
             ranks = generator.sample(RANKS * len(SUITS[config.suits]), config.num_cards)
         else:
-            ranks = generator.choices(RANKS, k=config.num_cards)
+            # As the original did: one card is a face card, wherever it lies, and the others are drawn from all ranks.
+            forced = generator.choices("JQK") if config.at_least_one_face_card else []
+            ranks = generator.choices(RANKS, k=config.num_cards - len(forced)) + forced
+            if forced:
+                generator.shuffle(ranks)
         return tuple(ranks)
+
+    def _written(self, answer: str) -> str:
+        return answer if self.config.written == "json" else as_original(answer)
 
     def _accepts(self, ranks: tuple[str, ...], split: Split) -> bool:
         """Cheap conditions first; the solver remembers the hands it has seen."""
@@ -203,17 +216,21 @@ class Environment:
     def _text(self, hand: Hand, generator: Random) -> str:
         config = self.config
         if config.asks == "cards":
-            return look_text(num=config.num_cards, wording=config.wording, generator=generator)
+            return look_text(num=config.num_cards, wording=config.wording, generator=generator, written=config.written)
         return solve_text(
             target=config.target,
             num=config.num_cards,
-            hand=json.dumps(hand.labels) if config.modality == "text" else "",
+            hand=self._listed(hand) if config.modality == "text" else "",
             rule=config.face_cards.sentence(),
             one="card",
             thinks=config.thinking,
             wording=config.wording,
             generator=generator,
+            written=config.written,
         )
+
+    def _listed(self, hand: Hand) -> str:
+        return json.dumps(hand.labels) if self.config.written == "json" else str(list(hand.labels))
 
     def _pictures(self, ranks: tuple[str, ...], generator: Random) -> tuple[Any, ...]:
         if self.config.modality == "text":

@@ -2,14 +2,19 @@
 
     whole_shape, whole_bytes            what a parameter is when put together
     layout_of, require_same_layout      who has what
+    only_data                           loading that cannot run code
     random_states, set_random_states    where all random numbers of a process stand
 
 A checkpoint only fits ranks that share the same model in the same way as those that wrote it.
 """
 
+import os
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from learner.config import CHECKPOINT_OPTIONS
+
+FORCE_DATA = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""By this PyTorch reads data alone, even where a library asks it to read anything."""
 
 
 class CheckpointMismatch(ValueError):
@@ -60,6 +68,34 @@ def require_same_layout(folder: Path, saved: Mapping[str, Any], here: Mapping[st
         differences.append(f"{len(changed)} parameters differ ({listed}): take the model it was written with")
     if differences:
         raise CheckpointMismatch(f"the checkpoint {folder} does not fit this run. " + ". ".join(differences))
+
+
+@contextmanager
+def only_data() -> Iterator[None]:
+    """Whatever DeepSpeed and PyTorch load inside holds tensors and plain values; a file that asks for more is refused.
+
+    DeepSpeed reads its checkpoints as pickles that may run anything. PyTorch's own reader, which it is made to take,
+    builds nothing but what is named here and in PyTorch, so a run folder from elsewhere cannot bring code.
+    """
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    before = os.environ.get(FORCE_DATA)
+    os.environ[FORCE_DATA] = "1"
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            yield
+    except UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointMismatch(
+            f"a file of the checkpoint wants {asked[1] if asked else 'more than data'} built, which no checkpoint of "
+            "ours does: it may have been meddled with; take another"
+        ) from None
+    finally:
+        os.environ.pop(FORCE_DATA)
+        if before is not None:
+            os.environ[FORCE_DATA] = before
 
 
 def random_states() -> dict[str, Any]:

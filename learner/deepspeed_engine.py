@@ -29,7 +29,14 @@ from torch import Tensor, nn
 
 from learner._deepspeed_options import deepspeed_options, make_optimizer, optimizer_options
 from learner._gradients import FiniteWatch, gradient_buffers
-from learner._sharded import CheckpointMismatch, layout_of, random_states, require_same_layout, set_random_states
+from learner._sharded import (
+    CheckpointMismatch,
+    layout_of,
+    only_data,
+    random_states,
+    require_same_layout,
+    set_random_states,
+)
 from learner.config import DeepSpeedConfig, OptimizerConfig
 
 __all__ = [
@@ -227,12 +234,14 @@ class DistributedEngine:
         """Go on from what `save` wrote, in an engine that has not trained yet; the optimizer's options stay ours."""
         summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
         require_same_layout(folder, summary["layout"], self._layout)
-        path, _ = self._engine.load_checkpoint(str(folder), tag=STATE_FOLDER)
+        with only_data():
+            path, _ = self._engine.load_checkpoint(str(folder), tag=STATE_FOLDER)
+            states = torch.load(folder / RANDOM_STATES_FILE.format(torch.distributed.get_rank()))
         assert path is not None, f"DeepSpeed found nothing in {folder}"
         for group in self._engine.optimizer.param_groups:
             group.update(optimizer_options(self._optimizer))
         self._step = summary["step"]
-        set_random_states(torch.load(folder / RANDOM_STATES_FILE.format(torch.distributed.get_rank())))
+        set_random_states(states)
         torch.distributed.barrier()
 
     def rest(self) -> None:

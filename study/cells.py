@@ -10,16 +10,17 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from cluster.config import Config, overlaid, parse_config
+from cluster.config import Config, load_words, overlaid, overrides_in, parse_config
 from cluster.errors import ConfigError
-from cluster.options import ArmConfig
+from cluster.faults import hint
+from cluster.options import ArmConfig, CompareConfig
 from cluster.record.run_directory import POLICY_FOLDER
 
 INIT = "init"
@@ -134,17 +135,10 @@ def _cell(
         "evaluation": {"final_temperatures": list(study.temperatures)},
     }
     if not is_init:
-        changes["cluster"] |= {"budget": study.budget, "ledger": study.ledger, "evaluations": study.evaluations}
+        changes["cluster"] |= _budget(study)
     if start is not None:
         changes["cluster"]["evaluate_at_start"] = False  # it was measured when it was made
         changes["learner"]["model"] = str(start.policy)
-    merged = config.model_dump(mode="json", by_alias=True, exclude={"compare"})
-    for layer in (changes, options.options, *_nested(varied)):
-        merged = overlaid(merged, layer)
-    try:
-        resolved = parse_config(merged)
-    except ConfigError as error:
-        raise ConfigError(f"compare.{INIT if is_init else f'arms.{arm}'} ({name}): {error}") from None
     return Cell(
         name=name,
         arm=arm,
@@ -152,9 +146,42 @@ def _cell(
         seed=seed,
         start=start,
         values=values,
-        config=resolved,
+        config=_overlaid(config, (changes, options.options, *_nested(varied)), f"{_key(arm)} ({name})"),
         folder=folder / "cells" / of_run,
     )
+
+
+def arm_alone(words: Sequence[str], arm: str, command: str) -> Config:
+    """What one arm runs with by itself, from `learner.model` to the study's budget: files < arm < `key=value`."""
+    config = load_words(words)
+    study, changed = config.compare, dict(overrides_in(words))
+    changed.pop("compare", None)
+    arms = {**({INIT: study.init} if study.init else {}), **study.arms}
+    if arm not in arms:
+        raise ConfigError(f"--arm {arm}: there is no such arm; {hint(arm, list(arms), 'there are')}")
+    if arms[arm].command != command:
+        raise ConfigError(f"--arm {arm}: it is one of `{arms[arm].command}`, not of `{command}`")
+    budget = {} if arm == INIT else {"cluster": _budget(study)}
+    return _overlaid(config, (budget, arms[arm].options, changed), _key(arm))
+
+
+def _budget(study: CompareConfig) -> dict[str, Any]:
+    return {"budget": study.budget, "ledger": study.ledger, "evaluations": study.evaluations}
+
+
+def _overlaid(config: Config, layers: Iterable[Mapping[str, Any]], key: str) -> Config:
+    """The configuration without its study, and with the layers; only what was given, so that a preset still counts."""
+    merged: Mapping[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"compare"}, exclude_unset=True)
+    for layer in layers:
+        merged = overlaid(merged, layer)
+    try:
+        return parse_config(merged)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _key(arm: str) -> str:
+    return f"compare.{INIT}" if arm == INIT else f"compare.arms.{arm}"
 
 
 def _is_of_init(key: str) -> bool:

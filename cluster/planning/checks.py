@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster.config import Config, SuiteEnvironment, suite_environments
 from cluster.faults import Finding, hint, note
+from cluster.planning.demonstration_checks import demonstration_findings
 from cluster.planning.hardware import Hardware
 from cluster.planning.model_checks import model_findings
 from cluster.planning.placement import Command
@@ -35,6 +36,8 @@ def check(
         found += _steps(config, command)
     found += _environments(config, elsewhere=elsewhere)
     found += _measuring(config, command)
+    if not any(one.is_fatal and one.key.startswith(("env.", "evaluation.")) for one in found):
+        found += demonstration_findings(config, elsewhere=elsewhere)
     return (*(one for one in found if one.is_fatal), *(one for one in found if not one.is_fatal))
 
 

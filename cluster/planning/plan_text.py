@@ -10,7 +10,7 @@ from cluster.planning.placement import Actor, Placement
 from cluster.planning.plan import Plan, attempts_at_most
 
 WIDTH = 100
-SCALES = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+SCALES = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 
 
 def render(plan: Plan) -> str:
@@ -146,16 +146,17 @@ def _memory(device: Memory) -> str:
 
 def _compute(plan: Plan) -> str:
     rows = [["", "tokens", "operations"]]
-    rows += [[work.what, f"{work.num_tokens:,}", _flops(work.flops)] for work in plan.work]
+    rows += [[work.what, f"{work.num_tokens:,}", in_operations(work.flops)] for work in plan.work]
     total = sum(work.flops for work in plan.work)
-    rows.append(["total", "", _flops(total)])
+    rows.append(["total", "", in_operations(total)])
     if plan.command != "evaluate":
         iterations = plan.config.cluster.iterations
-        rows.append([f"all {_s(iterations, 'iteration')}", "", _flops(total * iterations)])
+        rows.append([f"all {_s(iterations, 'iteration')}", "", in_operations(total * iterations)])
     return table(rows, right=(1, 2))
 
 
-def _flops(flops: float) -> str:
+def in_operations(flops: float) -> str:
+    """As in `71.8 GFLOP`."""
     scale, unit = next((pair for pair in SCALES if flops >= pair[0]), (1.0, "FLOP"))
     return f"{flops / scale:,.1f} {unit}"
 

@@ -78,9 +78,10 @@ class FolderReport:
 
     def describe(self) -> str:
         """All of it as text for a terminal."""
+        left_out = f"{len(self.left_out):,} {'is' if len(self.left_out) == 1 else 'are'} left out"
         lines = [
             f"{self.folder}",
-            f"  routes      {self.num_routes:,} can be played, {len(self.left_out):,} are left out",
+            f"  routes      {self.num_routes:,} can be played, {left_out}",
         ]
         if self.positions:
             lines += [

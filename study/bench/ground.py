@@ -7,25 +7,27 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from itertools import combinations_with_replacement, cycle, islice
+from itertools import combinations_with_replacement, cycle, islice, product
 from pathlib import Path
+from typing import Any
 
 from cluster.config import load_config
 from envs.catalog import make_environment
 from envs.general_points import NAMED_RULES, RANKS
 from study.bench import Row
 from verifier import solver
-from verifier.answer_format import read_fields
 from verifier.config import VerifierConfig
 from verifier.equation import EquationVerifier
 from verifier.hand import Hand
+from verifier.hostile import hostile_texts
 from verifier.navigation import NavigationVerifier
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "envs"
 NUM_ROUNDS = 5
 NUM_CALLS = 2_000
-HOSTILE = ("{", '"', "formula:", 'formula: "', "formula: [", "a ", '{"a":', '"a" ', "'", "\\", "formula:1,", ", ")
+HOSTILE_CHARACTERS = 10**6
 
 
 def verifier_rows() -> list[Row]:
@@ -45,10 +47,26 @@ def verifier_rows() -> list[Row]:
     judge_step = NavigationVerifier(VerifierConfig()).judge
     seconds = _seconds_each([partial(judge_step, question.expert_answer, question.reference)], NUM_CALLS)
     rows.append(("navigation verdicts", 1 / seconds, "per second"))
-    texts = [(piece * (10**6 // len(piece) + 1))[: 10**6] for piece in HOSTILE]
-    slowest = max(_seconds_each([partial(read_fields, text, ("cards", "formula"))], 1) for text in texts)
-    rows.append(("slowest megabyte of hostile text", slowest * 1e3, "ms"))
-    return rows + _solver_rows()
+    return rows + _hostile_rows(hand, question.reference) + _solver_rows()
+
+
+def _hostile_rows(hand: Hand, position: Any) -> list[Row]:
+    """What the slowest megabyte costs every verifier, under each preset; of each text the best of some tries."""
+    pictured = replace(hand, cards_are_shown=True)
+    judged = {"equation": (EquationVerifier, pictured), "navigation": (NavigationVerifier, position)}
+    texts = list(hostile_texts(HOSTILE_CHARACTERS))
+    rows: list[Row] = []
+    for (name, (verifier, reference)), preset in product(judged.items(), ("corrected", "paper")):
+        judge = verifier(VerifierConfig(preset=preset)).judge
+        slowest = max(_seconds_each([partial(judge, text, reference)], 1) for _, text in texts)
+        rows.append(
+            (
+                f"slowest of {len(texts)} hostile texts of {HOSTILE_CHARACTERS / 1e6:g} MB, {name}, {preset}",
+                slowest * 1e3,
+                "ms",
+            )
+        )
+    return rows
 
 
 def _solver_rows() -> list[Row]:

@@ -34,6 +34,11 @@ def _completed(prefix: str, **_: Any) -> list[str]:
     return [*FilesCompleter()(prefix), *sorted(f"{key}=" for key in keys if key.startswith(prefix))]
 
 
+def add_arm(parser: argparse.ArgumentParser) -> None:
+    """One run of a study, alone."""
+    parser.add_argument("--arm", metavar="ARM", help="run with the options of compare.arms.ARM, or of compare.init")
+
+
 def hardware_of(config: "Config") -> "Hardware":
     """On a cluster, the hosts may be other than the one that this command runs on; Ray has the last word there."""
     from cluster.planning.hardware import described, look

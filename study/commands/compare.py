@@ -5,28 +5,29 @@ import sys
 from pathlib import Path
 
 from cluster.config import load_words
-from cluster.errors import ConfigError
-from cluster.planning.plan import make_plan
 from study.cells import Study
 from study.commands import add_configuration, hardware_of
+from study.plan_study import plan_study, render_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="STUDY", help="the study's folder, new or begun")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check every cell, print what each takes, and start nothing"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_words(arguments.overrides)
-    hardware = hardware_of(config)
-    make_plan(config, "compare", hardware).refuse()
     study = Study.of(config, arguments.out)
-    # An arm that cannot run is told now, and not after an hour of the others; seeds differ in nothing that matters.
-    for cell in {cell.name: cell for cell in study.cells}.values():
-        try:
-            make_plan(cell.planned_config, cell.command, hardware).refuse()
-        except ConfigError as error:
-            raise ConfigError(f"compare, {cell.name}: {error}") from None
+    # An arm that cannot run is told now, and not after an hour of the others.
+    plan = plan_study(study, hardware_of(config))
+    if arguments.dry_run:
+        print(render_study(plan), flush=True)
+    plan.refuse()
+    if arguments.dry_run:
+        return 0
     from study.compare import Stopped, compare
 
     try:

@@ -10,11 +10,13 @@ from cluster.errors import ConfigError
 from cluster.planning.plan import make_plan
 from cluster.planning.plan_text import render
 from cluster.planning.resume_checks import resume_findings
-from study.commands import add_configuration, hardware_of
+from study.cells import arm_alone
+from study.commands import add_arm, add_configuration, hardware_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser, needed=False)
+    add_arm(parser)
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from its newest checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--options", action="store_true", help="list every option and start nothing")
@@ -26,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(describe_options(section, f"{name}.") for name, section in sections.items()))  # pyright: ignore
         print("env.*: see `ruleshift envs NAME`")
         return 0
-    config = of_run(arguments.resume, arguments.overrides) if arguments.resume else load_words(arguments.overrides)
+    config = _config(arguments)
     made = make_plan(config, arguments.command, hardware_of(config))
     if arguments.resume:
         made = replace(made, findings=(*made.findings, *resume_findings(config, arguments.resume)))
@@ -43,6 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
         from cluster.train_sft import train_sft as train
     print(train(config, arguments.resume))
     return 0
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    words = arguments.overrides
+    if arguments.resume:
+        return of_run(arguments.resume, words)  # whose configuration is that of its arm already
+    return arm_alone(words, arguments.arm, arguments.command) if arguments.arm else load_words(words)
 
 
 def of_run(folder: Path, overrides: list[str]) -> Config:

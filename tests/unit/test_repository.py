@@ -13,6 +13,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from ray._private.thirdparty.pathspec import PathSpec
+
 REPOSITORY = Path(__file__).parents[2]
 LAYERS = ("verifier", "envs", "rollout", "learner", "cluster", "study")
 MAX_FILE_LINES = 300
@@ -126,6 +128,15 @@ def test_judging_asking_and_configuring_load_no_heavy_library() -> None:
         if path.name != "__init__.py"
     ]
     assert heavy_imports_of([*modules, "cluster.config", "cluster.versions", "study.cli"], REPOSITORY) == []
+
+
+def test_a_submitted_job_takes_the_project_along_and_nothing_private_or_large() -> None:
+    """Ray leaves out of a job's folder what `.rayignore` names, in git's way of writing."""
+    ignored = PathSpec.from_lines("gitwildmatch", (REPOSITORY / ".rayignore").read_text().splitlines())
+    left = (".git/config", ".venv/bin/python", "runs/x/metrics.jsonl", "tests/unit/test_repository.py", "a.pem", ".env")
+    assert [path for path in left if not ignored.match_file(path)] == []
+    taken = ("study/cli.py", "configs/smoke.yaml", "models/nano_add_up/model.safetensors", "pyproject.toml")
+    assert [path for path in taken if ignored.match_file(path)] == []
 
 
 def write(path: Path, text: str) -> Path:

@@ -4,7 +4,6 @@ import ast
 import resource
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cluster.planning.placement import Command
 from cluster.planning.plan import Plan, attempts_at_most, contexts_at_most, make_plan
 from cluster.planning.plan_text import WIDTH, render
 from learner.config import LearnerConfig
+from study.cells import Study, arm_alone
 from study.cli import main
 from tests.support.model_folders import NANO_SHAPES, make_folder
 
@@ -30,8 +30,9 @@ LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node
 LLAMA = known_architecture("models/Llama-3.1-8B-Instruct")
 
 
-def plan_of(*files: Path, command: Command = "rl", overrides: tuple[str, ...] = ()) -> Plan:
-    config = load_config(files, overrides)
+def plan_of_paper(task: str, hardware: Path, arm: str, *overrides: str) -> Plan:
+    command: Command = "rl" if arm == "rl" else "sft"
+    config = arm_alone([str(CONFIGS / "paper" / f"{task}.yaml"), str(hardware), *overrides], arm, command)
     return make_plan(config, command, described(config), elsewhere=True)
 
 
@@ -44,10 +45,11 @@ def gib(parameters: float) -> float:
     return parameters / 2**30
 
 
-@pytest.mark.parametrize(("experiment", "hardware"), [*product(PAPER, ON_GPUS)], ids=lambda path: path.stem)
-def test_every_experiment_of_the_paper_runs_on_80_gb_gpus(experiment: Path, hardware: Path) -> None:
-    command: Command = "sft" if experiment.stem.endswith("sft") else "rl"
-    plan = plan_of(experiment, hardware, command=command)
+@pytest.mark.parametrize("arm", ["init", "sft", "rl"])
+@pytest.mark.parametrize("task", [file.stem for file in PAPER])
+@pytest.mark.parametrize("hardware", ON_GPUS, ids=lambda path: path.stem)
+def test_every_experiment_of_the_paper_runs_on_80_gb_gpus(task: str, arm: str, hardware: Path) -> None:
+    plan = plan_of_paper(task, hardware, arm)
     plan.refuse()
     assert plan.architecture is not None
     notes = [finding.key for finding in plan.notes]
@@ -55,22 +57,30 @@ def test_every_experiment_of_the_paper_runs_on_80_gb_gpus(experiment: Path, hard
     assert max(map(len, render(plan).splitlines())) <= WIDTH
 
 
-def test_both_experiments_of_a_task_ask_and_measure_the_same() -> None:
-    assert len(PAPER) == 8
-    for task in ("gp_l", "gp_vl", "virl_l", "virl_vl"):
-        played, imitated = (load_config([CONFIGS / "paper" / f"{task}_{kind}.yaml"]) for kind in ("rl", "sft"))
-        assert (played.env, played.verifier, played.evaluation) == (
-            imitated.env,
-            imitated.verifier,
-            imitated.evaluation,
-        )
-        assert {"in_distribution", "rule_shift"} <= set(suite_environments(played))
+def test_all_arms_of_a_task_ask_measure_and_spend_the_same(tmp_path: Path) -> None:
+    assert [file.stem for file in PAPER] == ["gp_l", "gp_vl", "virl_l", "virl_vl"]
+    for file in PAPER:
+        config = load_config([file])
+        init, imitated, played = Study.of(config, tmp_path).cells
+        for cell in (init, imitated, played):
+            assert (cell.config.env, cell.config.verifier) == (config.env, config.verifier)
+            assert cell.config.evaluation.suites == config.evaluation.suites
+        assert {"in_distribution", "rule_shift"} <= set(suite_environments(config))
+        assert imitated.config.cluster.budget == played.config.cluster.budget == config.compare.budget
+        assert imitated.config.cluster.ledger == played.config.cluster.ledger == "compute/paper_flops"
+        # What the start was fine-tuned on is charged to both, and not to the start itself.
+        charged = [cell.config.cluster.compute for cell in (init, imitated, played)]
+        assert [each.initial_tokens > 0 for each in charged] == [False, True, True]
+        assert {each.paper_lambda for each in charged} == {6.0 if file.stem.startswith("gp") else 5.1}
+        # The paper's values apply in the arm that asks for them, though the study's own are other defaults.
+        assert (played.config.learner.advantage.kind, played.config.learner.loss.clip) == ("turn", 0.1)
+        assert imitated.config.learner.loss.clip == 0.2
 
 
 @pytest.mark.parametrize("task", ["virl_l", "virl_vl"])
 @pytest.mark.parametrize("suite", ["in_distribution", "rule_shift"])
 def test_routes_of_the_paper_are_played_free_and_teacher_forced_and_nothing_else_differs(task: str, suite: str) -> None:
-    suites = suite_environments(load_config([CONFIGS / "paper" / f"{task}_rl.yaml"]))
+    suites = suite_environments(load_config([CONFIGS / "paper" / f"{task}.yaml"]))
     (free, verifier), (forced, same_verifier) = suites[suite], suites[f"{suite}_teacher_forced"]
     assert verifier == same_verifier
     assert {**free.model_dump(), "teacher_forced": True} == forced.model_dump()
@@ -78,15 +88,17 @@ def test_routes_of_the_paper_are_played_free_and_teacher_forced_and_nothing_else
 
 
 def test_the_paper_s_numbers_come_out() -> None:
-    plan = plan_of(CONFIGS / "paper" / "gp_l_rl.yaml", ON_GPUS[0])
+    plan = plan_of_paper("gp_l", ON_GPUS[0], "rl", "cluster.iterations=20")
     batch, learner = plan.batch, plan.config.learner
     assert (batch.steps_per_iteration, batch.num_steps) == (8, 160)
     assert (learner.advantage.kind, learner.loss.clip, learner.optimizer.learning_rate) == ("turn", 0.1, 1e-6)
-    routes = plan_of(CONFIGS / "paper" / "virl_vl_rl.yaml", ON_GPUS[0])
+    routes = plan_of_paper("virl_vl", ON_GPUS[0], "rl", "cluster.iterations=15")
     assert routes.batch.num_steps == 120
     assert routes.config.learner.optimizer.learning_rate == 1e-7
-    imitation = plan_of(CONFIGS / "paper" / "gp_l_sft.yaml", ON_GPUS[0], command="sft")
+    imitation = plan_of_paper("gp_l", ON_GPUS[0], "sft", "cluster.iterations=6250")
     assert (imitation.batch.num_steps, imitation.batch.num_episodes) == (6250, 128)
+    start = plan_of_paper("virl_l", ON_GPUS[0], "init")
+    assert (start.batch.num_steps, start.batch.num_episodes, start.config.cluster.budget) == (25, 8, None)
 
 
 @pytest.mark.parametrize("file", [*sorted((CONFIGS / "hardware").glob("*.yaml"))], ids=lambda path: path.stem)
@@ -231,17 +243,16 @@ def test_a_broken_model_is_told(tmp_path: Path, broken: dict[str, bytes], messag
 
 
 def test_what_cannot_fit_is_refused_with_what_would_help() -> None:
-    one_gpu = (CONFIGS / "paper" / "gp_l_rl.yaml", CONFIGS / "hardware" / "one_gpu.yaml")
-    plan = plan_of(*one_gpu)
+    one_gpu = CONFIGS / "hardware" / "one_gpu.yaml"
+    plan = plan_of_paper("gp_l", one_gpu, "rl")
     assert not plan.memory[0].fits
     with pytest.raises(
         ConfigError, match=r"offload_optimizer=False: each GPU would hold .* train learner\.lora\.rank=16"
     ):
         plan.refuse()
-    plan_of(*one_gpu, overrides=("learner.lora.rank=16", "rollout.engine.gpu_memory_fraction=0.6")).refuse()
-    greedy = plan_of(
-        CONFIGS / "paper" / "gp_l_rl.yaml", ON_GPUS[0], overrides=("rollout.engine.gpu_memory_fraction=0.9",)
-    )
+    smaller = ("learner.lora.rank=16", "rollout.engine.gpu_memory_fraction=0.6")
+    plan_of_paper("gp_l", one_gpu, "rl", *smaller).refuse()
+    greedy = plan_of_paper("gp_l", ON_GPUS[0], "rl", "rollout.engine.gpu_memory_fraction=0.9")
     with pytest.raises(ConfigError, match=r"gpu_memory_fraction=0\.9: .* while rollouts play; lower it to 0\.6"):
         greedy.refuse()
 
@@ -298,7 +309,7 @@ def test_planning_takes_a_moment_and_no_heavy_library(tmp_path: Path) -> None:
 
 
 def test_the_written_configuration_is_the_plan_s_own(tmp_path: Path) -> None:
-    config = load_config([CONFIGS / "paper" / "virl_vl_sft.yaml", ON_GPUS[2]])
+    config = load_config([CONFIGS / "paper" / "virl_vl.yaml", ON_GPUS[2]])
     written = tmp_path / "config.yaml"
     written.write_text(to_yaml(config))
     assert load_config([written]) == config

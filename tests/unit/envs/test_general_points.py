@@ -2,20 +2,25 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from random import Random
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from envs._cards.pictures import CardLook
 from envs.countdown import Config as CountdownConfig
 from envs.countdown import Environment as Countdown
 from envs.general_points import Config, Environment
 from envs.protocol import SPLITS, Question, Split
 from tests.support.oracle import value_by_python
-from verifier.config import VerifierConfig
+from verifier.config import Preset, VerifierConfig
 from verifier.hand import Hand
 from verifier.solver import is_solvable
+
+SMALL = CardLook(size=112)
 
 
 def environment(**options: object) -> Environment:
@@ -278,3 +283,63 @@ def test_plain_numbers_and_face_cards_do_not_go_together(option: str) -> None:
 
 def _cards(hand: Hand) -> tuple[str, ...]:
     return tuple(sorted(hand.labels))
+
+
+@pytest.mark.parametrize("modality", ["text", "pictures"])
+@pytest.mark.parametrize("preset", ["corrected", "paper"])
+@pytest.mark.parametrize("options", [{}, {"face_cards": "eleven_twelve_thirteen"}, {"target": 30}], ids=str)
+def test_the_originals_form_is_read_by_both_presets_whatever_the_hand(
+    modality: str, preset: Preset, options: dict[str, Any]
+) -> None:
+    config = Config(name="general_points", modality=modality, written="original", look=SMALL, **options)  # pyright: ignore
+    env = Environment(config, VerifierConfig(preset=preset))
+    all_digits = 0
+    for seed in range(40):
+        question = env.open(seed, "train").first_question()
+        verdict = env.verifier.judge(question.expert_answer, question.reference)
+        assert verdict.correct and verdict.reward == 5, question.expert_answer
+        assert verdict.checks["numbers_read"] and verdict.checks["readable"]
+        with pytest.raises(ValueError, match="Expecting"):
+            json.loads(question.expert_answer)
+        all_digits += all(label.isdigit() for label in question.reference.labels)
+    assert all_digits, "such lists are read in the fewest spellings"
+
+
+def test_of_a_picture_the_paper_preset_reads_the_originals_form_and_no_json_list() -> None:
+    asked = {"name": "general_points", "modality": "pictures", "look": SMALL}
+    answers = {}
+    for written in ("json", "original"):
+        env = Environment(Config(**asked, written=written), VerifierConfig(preset="paper"))
+        question = env.open(1, "train").first_question()
+        answers[written] = env.verifier.judge(question.expert_answer, question.reference).outcome
+        assert ("JSON" in question.text) == (written == "json")
+    assert answers == {"json": "wrong_cards", "original": "correct"}
+
+
+def test_mistakes_are_written_in_the_originals_form_too() -> None:
+    env = Environment(Config(name="general_points", written="original"), VerifierConfig(preset="paper"))
+    mistakes = [env.open(seed, "train").mistake(Random(seed)) for seed in range(20)]
+    assert all(mistake.startswith('{\n"cards": [') and mistake.endswith(",\n}") for mistake in mistakes)
+
+
+def drawn_face_cards(**options: Any) -> float:
+    """The mean number of face cards in hands as they are drawn, before any is turned down."""
+    env = Environment(Config(name="general_points", at_least_one_face_card=True, **options), VerifierConfig())
+    generator = Random(0)
+    hands = [env._draw_ranks(generator) for _ in range(20_000)]
+    return sum(rank in "JQK" for hand in hands for rank in hand) / len(hands)
+
+
+def test_a_face_card_that_must_be_is_dealt_as_the_original_dealt_it() -> None:
+    """One of J, Q and K and three of all ranks, so 1 + 3 x 3/13 of them; not a hand drawn until it has one."""
+    assert drawn_face_cards(draw="with_replacement") == pytest.approx(1 + 9 / 13, abs=0.02)
+    assert drawn_face_cards(draw="deck") == pytest.approx(4 * 3 / 13, abs=0.02)
+
+
+def test_the_forced_card_lies_anywhere_and_is_any_of_the_three() -> None:
+    config = Config(name="general_points", at_least_one_face_card=True, draw="with_replacement")
+    env, generator = Environment(config, VerifierConfig()), Random(1)
+    alone = [hand for hand in (env._draw_ranks(generator) for _ in range(6000)) if sum(r in "JQK" for r in hand) == 1]
+    places = Counter(next(place for place, rank in enumerate(hand) if rank in "JQK") for hand in alone)
+    ranks = Counter(next(rank for rank in hand if rank in "JQK") for hand in alone)
+    assert min(places.values()) > 0.8 * len(alone) / 4 and min(ranks.values()) > 0.8 * len(alone) / 3

@@ -72,6 +72,8 @@ def test_pictures_are_saved_where_the_player_is_told(capsys: pytest.CaptureFixtu
         (["play", ADD_UP, "env.larges=3"], "did you mean 'largest'?"),
         (["play", ADD_UP, "verifier.rewards={rihgt: 1}"], "verifier.rewards.rihgt: no outcome of this verifier"),
         (["envs", "ad_up"], "did you mean 'add_up'?"),
+        (["envs", "countdown", "--check", "out"], "--check out: only route_navigation reads a folder"),
+        (["envs", "route_navigation", "--check", "nowhere"], "nowhere"),
         (["city", "out", "--style", "venice"], "--style venice: there is no such style; there are"),
     ],
 )
@@ -99,12 +101,27 @@ def test_a_city_is_written_and_then_played(capsys: pytest.CaptureFixture[str], t
     assert main(arguments) == 2, "a folder that holds something is not overwritten"
 
 
+def test_a_folder_of_routes_is_described_and_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out, picture = tmp_path / "city", tmp_path / "pictures" / "routes.png"
+    main(["city", str(out), "--style", "oldtown", "--routes", "5", "--no-pictures"])
+    assert main(["envs", "route_navigation", "--check", str(out), "--picture", str(picture)]) == 0
+    assert "5 can be played" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    routes, counter = json.loads((out / "route_infos.json").read_text())
+    routes[3]["milestone_info"] = "{"
+    (out / "route_infos.json").write_text(json.dumps([routes, counter]))
+    assert main(["envs", "route_navigation", "--check", str(out), "--picture", str(picture)]) == 1
+    told = capsys.readouterr().out
+    assert "4 can be played, 1 is left out" in told
+
+
 @pytest.mark.parametrize("what", ["verifier", "envs"])
 def test_a_bench_ends_with_one_line_of_json(
     what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("study.bench.ground.NUM_ROUNDS", 1)
     monkeypatch.setattr("study.bench.ground.NUM_CALLS", 20)
+    monkeypatch.setattr("study.bench.ground.HOSTILE_CHARACTERS", 10**4)
     assert main(["bench", what]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.pop("bench") == what

@@ -1,0 +1,96 @@
+"""A study before anything starts: every cell is checked, and one table says what all of them take."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import load_config, load_words
+from cluster.errors import ConfigError
+from cluster.planning.hardware import Hardware, described
+from study.cells import Study, arm_alone
+from study.cli import main
+from study.plan_study import CORE_FLOPS, GPU_FLOPS, plan_study, render_study
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+NANO = [str(CONFIGS / "nano" / "gp_l.yaml"), str(CONFIGS / "nano" / "demo.yaml")]
+LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=2, memory_gib=16)
+
+
+def study_of(*words: str) -> Study:
+    return Study.of(load_words(words), Path("study"))
+
+
+def test_one_row_for_each_cell_and_a_sum_over_all_seeds() -> None:
+    planned = plan_study(study_of(*NANO, "compare.seeds=[0,1,2]"), LAPTOP)
+    planned.refuse()
+    assert [(row.cell.name, row.num_seeds) for row in planned.rows] == [("init", 3), ("sft", 3), ("rl", 3)]
+    init, sft, rl = planned.rows
+    assert sft.training_flops == rl.training_flops == 6e12, "a budget is what an arm takes"
+    assert init.training_flops == sum(work.flops for work in init.plan.work) * 20, "without one, all its iterations"
+    assert sft.num_evaluations == sft.cell.config.cluster.evaluations
+    evaluated = 2.0 * sft.plan.architecture.num_parameters * sft.evaluated_episodes * 512  # pyright: ignore
+    assert sft.device_hours == pytest.approx((6e12 + evaluated) / (2 * CORE_FLOPS) / 3600)
+    lines = render_study(planned).splitlines()
+    assert lines[0] == "Study nano_gp_l: 9 runs, each arm with 6e+12 of compute/flops"
+    assert [line.split()[0] for line in lines[2:6]] == ["init", "sft", "rl", "all"]
+    assert max(map(len, lines)) <= 120
+
+
+def test_device_hours_count_every_gpu() -> None:
+    words = [str(CONFIGS / "paper" / "gp_l.yaml"), str(CONFIGS / "hardware" / "eight_gpus_colocated.yaml")]
+    study = study_of(*words)
+    planned = plan_study(study, described(study.config), elsewhere=True)
+    planned.refuse()
+    for row in planned.rows:
+        parameters = row.plan.architecture.num_parameters  # pyright: ignore[reportOptionalMemberAccess]
+        context = row.cell.config.rollout.engine.max_context_tokens
+        evaluated = 2.0 * parameters * row.evaluated_episodes * context
+        assert row.device_hours == pytest.approx((row.training_flops + evaluated) / GPU_FLOPS / 3600)
+
+
+def test_a_cell_that_cannot_run_is_named_and_what_stops_several_is_told_once() -> None:
+    options = ("compare.arms.rl.options={rollout: {temperature: 0}}", "learner.model=no/such/model")
+    planned = plan_study(study_of(*NANO, *options), LAPTOP)
+    with pytest.raises(ConfigError) as told:
+        planned.refuse()
+    lines = str(told.value).splitlines()
+    assert sum(line.startswith("compare, init, sft, rl: learner.model=") for line in lines) == 1
+    assert sum(line.startswith("compare, rl: rollout.temperature=0") for line in lines) == 1
+
+
+def test_a_dry_run_prints_the_table_and_makes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = f"learner.model={CONFIGS.parent / 'models' / 'nano_gp_l'}"
+    assert main(["compare", *NANO, model, "--out", str(tmp_path / "study"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["plan", *NANO, model, "--for", "compare"]) == 0
+    assert printed == capsys.readouterr().out
+    assert not (tmp_path / "study").exists()
+
+
+def test_one_arm_alone_runs_with_its_options_and_its_budget_and_what_the_command_says_goes_last() -> None:
+    rl = arm_alone([*NANO, "learner.epochs=3"], "rl", "rl")
+    assert (rl.learner.minibatches, rl.learner.epochs) == (2, 3)
+    assert (rl.cluster.budget, rl.cluster.evaluations) == (6e12, load_config(NANO).compare.evaluations)
+    assert rl.compare.arms == {}
+    rate = "learner.optimizer.learning_rate"
+    assert arm_alone(NANO, "sft", "sft").learner.optimizer.learning_rate == 1.5e-3
+    assert arm_alone([*NANO, f"{rate}=1e-4"], "sft", "sft").learner.optimizer.learning_rate == 1e-4
+    init = arm_alone(NANO, "init", "sft")
+    assert (init.cluster.iterations, init.cluster.budget) == (20, None)
+
+
+@pytest.mark.parametrize(
+    ("arm", "command", "words"),
+    [("rll", "rl", "--arm rll: there is no such arm; did you mean 'rl'?"), ("sft", "rl", "it is one of `sft`, not")],
+)
+def test_an_arm_that_is_not_there_is_told(arm: str, command: str, words: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        arm_alone(NANO, arm, command)
+    assert words in str(told.value)
+
+
+def test_a_preset_counts_in_the_arm_that_names_it_and_options_of_the_study_count_before_it() -> None:
+    options = ("compare.arms.rl.options={learner: {preset: paper}}", "learner.loss.clip=0.3")
+    cells = {cell.name: cell.config.learner for cell in study_of(*NANO, *options).cells}
+    assert (cells["rl"].epochs, cells["rl"].loss.clip) == (4, 0.3)
+    assert cells["sft"].epochs == 1
