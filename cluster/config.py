@@ -147,12 +147,12 @@ def options_in(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Field
 
 def _merge(files: Sequence[str | Path], overrides: Sequence[str]) -> dict[str, Any]:
     try:
-        layers = [_read(Path(file)) for file in files]
+        layers = [(str(file), _read(Path(file))) for file in files]
         for override in overrides:
             if "=" not in override or override.startswith("="):
                 raise ConfigError(f"{override}: an override is written key=value, as in env.max_attempts=3")
-        merged = OmegaConf.merge(*layers, OmegaConf.from_dotlist(list(overrides)))
-        resolved = OmegaConf.to_container(merged, resolve=True)
+            layers.append((override, OmegaConf.from_dotlist([override])))
+        resolved = OmegaConf.to_container(_merged(layers), resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"{getattr(error, 'full_key', None) or 'configuration'}: {str(error).splitlines()[0]}"
@@ -161,6 +161,19 @@ def _merge(files: Sequence[str | Path], overrides: Sequence[str]) -> dict[str, A
         raise ConfigError(f"an override is not readable as YAML: {_one_line(error)}") from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _merged(layers: Sequence[tuple[str, DictConfig]]) -> DictConfig:
+    merged = OmegaConf.create()
+    for name, layer in layers:
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except TypeError:
+            raise ConfigError(
+                f"{name}: a list stands where options are written as {{name: value}}, or the other way round"
+            ) from None
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def _read(file: Path) -> DictConfig:

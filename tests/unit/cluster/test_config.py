@@ -202,6 +202,13 @@ def test_every_option_of_every_section_has_its_docstring() -> None:
     assert bare == []
 
 
+@pytest.mark.parametrize("override", ["env=[]", "cluster=[1]", "evaluation.suites=[]", "env.city=[3]"])
+def test_a_list_where_a_mapping_belongs_is_told_with_its_override(override: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_config([CONFIGS.parent / "paper" / "virl_l.yaml"], ["cluster.iterations=3", override])
+    assert str(told.value).startswith(f"{override}: a list stands where options are written as {{name: value}}")
+
+
 def test_the_examples_in_the_docstrings_hold() -> None:
     for module in (config_module, faults):
         ran = doctest.testmod(module)
