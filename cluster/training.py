@@ -17,6 +17,7 @@ from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
 from cluster.measuring.evaluate import Evaluator
+from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress
@@ -62,6 +63,8 @@ class Training:
         self._restore()
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
+        for told in left_out_routes(self.config):
+            self.progress.say(told)
         seconds = time.monotonic() - started
         workers = self.config.cluster.num_rollout_workers
         self.progress.say(

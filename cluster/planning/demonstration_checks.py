@@ -1,5 +1,8 @@
 """Whether the tasks can be played at all: the expert plays one of training and one of each suite, and is judged.
 
+    demonstration_findings(config)   →  Finding, …   where the expert fails
+    left_out_routes(config)          →  a line for each data set of which a part cannot be played
+
 An environment and a verifier may each be right and not go together: then no demonstration can be made, and no answer
 earns what a right one should. Better told now than when every engine has started.
 """
@@ -35,11 +38,26 @@ def demonstration_findings(config: Config, *, elsewhere: bool = False) -> Iterat
             yield Finding(key=f"{key}.name", value=env.name, rule=told[0], fix=told[1])
 
 
+def left_out_routes(config: Config) -> Iterator[str]:
+    """A line for each folder of routes of which some cannot be played, pictures considered."""
+    folders: dict[str, tuple[EnvConfig, VerifierConfig]] = {}
+    for env, verifier in ((config.env, config.verifier), *suite_environments(config).values()):
+        if dataset := getattr(env, "dataset", None):
+            folders.setdefault(dataset, (env, verifier))
+    for dataset, (env, verifier) in folders.items():
+        if left_out := getattr(make_environment(env, verifier), "left_out", ()):
+            yield (
+                f"{dataset}: routes that are left out: {len(left_out)}; the first is number {left_out[0].number}: "
+                f"{left_out[0].reason}. `ruleshift envs route_navigation --check {dataset}` lists them"
+            )
+
+
 class _Task:
     """What is played. The cells of a study mostly ask alike: one that is told from no other is played once."""
 
     def __init__(self, env: EnvConfig, verifier: VerifierConfig, split: Split, seed: int) -> None:
-        self.env, self.verifier, self.split, self.seed = env, verifier, split, seed
+        self.env, self.verifier, self.seed = env, verifier, seed
+        self.split: Split = split
         self._identity = (env.model_dump_json(), verifier.model_dump_json(), split, seed)
 
     def __eq__(self, other: object) -> bool:

@@ -13,7 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ray._private.thirdparty.pathspec import PathSpec
+from ray._private.thirdparty.pathspec.pathspec import PathSpec
 
 REPOSITORY = Path(__file__).parents[2]
 LAYERS = ("verifier", "envs", "rollout", "learner", "cluster", "study")

@@ -1,11 +1,13 @@
 """Every configuration that ships can be played: demonstrations are right, in training and in every suite."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from cluster.config import Config, load_config, suite_environments
-from cluster.planning.demonstration_checks import _in_short, demonstration_findings
+from cluster.planning.demonstration_checks import _in_short, demonstration_findings, left_out_routes
+from envs._city.build import build_city
 from envs.catalog import make_environment
 from learner.demonstrations.make import make_demonstrations
 from rollout.console import ExpertPlayer, play
@@ -66,6 +68,20 @@ def test_a_task_that_there_is_not_is_told_before_anything_starts() -> None:
     config = load_config([CONFIGS / "envs" / "general_points.yaml"], ["env.target=999", "env.num_cards=3"])
     [finding, *_] = demonstration_findings(config)
     assert "the first task of its train split cannot be asked" in str(finding) and "loosen one of them" in str(finding)
+
+
+def test_routes_that_are_left_out_are_told_with_the_first_reason(tmp_path: Path) -> None:
+    build_city(tmp_path / "city", style="oldtown", num_routes=12, seed=0, pictures=False)
+    file = tmp_path / "city" / "route_infos.json"
+    routes, counter = json.loads(file.read_text())
+    options = [f"env.dataset={tmp_path / 'city'}", "env.city=null", "evaluation.suites.other_city=null"]
+    config = load_config([CONFIGS / "paper" / "virl_l.yaml"], options)
+    assert list(left_out_routes(config)) == []
+    for number in (4, 7):
+        routes[number]["milestone_info"] = "{"
+    file.write_text(json.dumps([routes, counter]))
+    [told] = left_out_routes(config)
+    assert "routes that are left out: 2; the first is number 4: route_infos.json" in told
 
 
 def test_a_data_set_that_is_elsewhere_is_left_alone_where_that_is_said() -> None:
