@@ -133,11 +133,15 @@ def compute_advantages(
             advantages = of_episodes[np.searchsorted(turns.played, trajectories.episodes)]
     is_value_target = np.full(len(values), config.needs_values)
     if config.kind == "turn":
-        # A turn is one step, and the state that it starts from is the one before its first token.
+        # A turn is one step: it counts once however long its answer is, and the state that it starts from is the one
+        # before its first token.
         is_value_target[:] = False
         is_value_target[turns.starts] = True
+        normalised = _normalised(advantages[turns.starts], config.normalise, gather)[turns.of_token]
+    else:
+        normalised = _normalised(advantages, config.normalise, gather)
     return Advantages(
-        advantages=_normalised(advantages, config.normalise, gather),
+        advantages=normalised,
         returns=np.where(is_value_target, advantages + values, 0.0),
         is_value_target=is_value_target,
     )
@@ -252,15 +256,15 @@ def _against_group(
 
 
 def _normalised(advantages: FloatArray, how: Literal["none", "std", "mean_std"], gather: Gather) -> FloatArray:
-    """Over the tokens of all ranks, of each of which one row tells count, mean and squared distance from the mean."""
+    """Over all ranks, of each of which one row tells count, mean and squared distance from the mean."""
     if how == "none":
         return advantages
     own_mean = advantages.sum() / max(len(advantages), 1)
     own_row = [len(advantages), own_mean, np.square(advantages - own_mean).sum()]
     counts, means, squares = gather(np.array([own_row], np.float64)).T
-    num_tokens = max(counts.sum(), 1)
-    mean = counts @ means / num_tokens
-    deviation = np.sqrt((squares.sum() + counts @ np.square(means - mean)) / num_tokens)
+    count = max(counts.sum(), 1)
+    mean = counts @ means / count
+    deviation = np.sqrt((squares.sum() + counts @ np.square(means - mean)) / count)
     if deviation <= 1e-8 * abs(mean):
         # All are equal but for rounding: there is no scale to bring to 1, and dividing would make −1 into −1e8.
         deviation = 1.0

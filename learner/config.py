@@ -98,7 +98,8 @@ class AdvantageConfig(_Options):
     turn_lambda: float = Field(default=0.95, ge=0, le=1)
     """Weight of later answers' surprises."""
     normalise: Literal["none", "std", "mean_std"] = "std"
-    """Over all sampled tokens of an update: divide by the standard deviation, and with `mean_std` also centre."""
+    """Over all sampled tokens of an update, or with `turn` over all answers: divide by the standard deviation, and with
+    `mean_std` also centre."""
 
     @property
     def needs_values(self) -> bool:

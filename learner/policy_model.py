@@ -102,6 +102,7 @@ def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequen
     backbone.requires_grad_(True)
     _freeze(backbone, config.freeze)
     if config.lora.rank:
+        torch.manual_seed(config.seed)
         _add_lora(backbone, config.lora)
     torch.manual_seed(config.seed)
     policy = PolicyModel(backbone, config.value_head, forbidden_token_ids)

@@ -85,7 +85,9 @@ class LearnerWorker:
         sequences = []
         for item, episode in zip(items, episodes, strict=True):
             of_episode = sequences_of(episode, self._chat, is_demonstration=item.is_demonstration)
-            groups |= {sequence.trajectory: item.group for sequence in of_episode}
+            # A demonstration may be of a task that is played too, and is no sample to compare the others with.
+            if not item.is_demonstration:
+                groups |= {sequence.trajectory: item.group for sequence in of_episode}
             sequences += of_episode
         return sequences
 

@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import FutureEpisode, Learner
-from learner.sequence import TrainingSequence
+from learner.ppo import weigh
+from learner.sequence import TrainingSequence, Trajectory
+from learner.token_table import TokenTable
+from learner.worker import Item, LearnerWorker
 from rollout.transcript import ChatTokens
-from tests.support.ranks import run_ranks
+from tests.support.episodes import episode, right, wrong
+from tests.support.ranks import run_ranks, start_ranks
 from tests.support.sequences import random_sequence
 from tests.support.tiny_models import make_text_model
 from tests.support.whole_state import whole_state_dict
@@ -125,3 +130,21 @@ def refuse_future(rank: int, num_ranks: int, model: str) -> str:
 
 def test_an_episode_from_the_future_is_refused(model: Path) -> None:
     assert "restore the checkpoint" in run_ranks(1, refuse_future, str(model))[0]
+
+
+def test_a_demonstration_of_a_task_that_is_played_too_leaves_its_group_alone(model: Path) -> None:
+    """Four samples of one task, one solved, and a demonstration of the same task, as a hybrid has them."""
+    start_ranks(1)  # and Ray, if no test before has
+    played = [episode(right() if sample == 0 else wrong(), seed=0, sample=sample) for sample in range(4)]
+    items = [Item(episode=ray.put(one), num_tokens=15, group=0) for one in played]
+    shown = Item(episode=ray.put(episode(right(), seed=0)), num_tokens=15, group=1, is_demonstration=True)
+    config = LearnerConfig.model_validate({"model": str(model), "advantage": {"kind": "grpo", "normalise": "none"}})
+    found = []
+    for chosen in (items, [*items, shown]):
+        groups: dict[Trajectory, int] = {}
+        sequences = LearnerWorker(0, config, 1.0)._fetch(chosen, groups)
+        table = TokenTable.of(sequences, config)
+        found.append(weigh(table, sequences, groups, config, lambda rows: rows).advantages)
+        assert set(groups.values()) == {0}
+    assert np.array_equal(found[0], found[1])
+    assert found[0][::5] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3], abs=1e-5)

@@ -181,3 +181,14 @@ def test_a_model_that_bends_its_logits_is_refused(text_model: Path) -> None:
     model = Gemma2ForCausalLM(Gemma2Config(**size, **heads, final_logit_softcapping=0.5))
     with pytest.raises(ModelError, match="changes its logits behind the output layer"):
         _check_output_layer(model)
+
+
+def test_low_rank_additions_begin_as_the_seed_says_whatever_was_drawn_before(text_model: Path) -> None:
+    begun = []
+    for seed, drawn_before in ((3, 1), (3, 500), (4, 1)):
+        torch.rand(drawn_before)
+        policy, _, _ = load(text_model, lora=LoraConfig(rank=4), seed=seed)
+        begun.append({name: weight for name, weight in policy.named_parameters() if "lora_A" in name})
+    first, again, other = begun
+    assert first and all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)

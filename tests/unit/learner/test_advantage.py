@@ -391,3 +391,35 @@ def test_what_does_not_fit_is_named(field: str, entries: list[Any], message: str
     Trajectories(**arrays)
     with pytest.raises(ValueError, match=message):
         Trajectories(**{**arrays, field: np.array(entries)})
+
+
+def answers(*lengths_and_rewards: tuple[int, float]) -> list[Played]:
+    """Episodes of one answer of so many tokens, without a critic's opinion."""
+    return [
+        Played([[*(Token(0, 0) for _ in range(length - 1)), Token(reward, 0)]])
+        for length, reward in lengths_and_rewards
+    ]
+
+
+def test_turns_are_brought_to_one_scale_over_answers_however_long_they_are() -> None:
+    """Of three answers at 1 and one at −1 the mean is ½ and the deviation √¾, were the last one ten times as long."""
+    found = advantages_of(answers((50, 1), (50, 1), (500, -1), (50, 1)), config("turn", normalise="mean_std"))
+    better, worse = 0.5 / 0.75**0.5, -1.5 / 0.75**0.5
+    assert found == pytest.approx([better] * 100 + [worse] * 500 + [better] * 50, rel=1e-6)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=2, max_size=5),
+    others=st.lists(st.integers(1, 6), min_size=5, max_size=5),
+    normalise=st.sampled_from(["std", "mean_std"]),
+)
+def test_how_long_answers_are_changes_no_turns_advantage(lengths: list[int], others: list[int], normalise: str) -> None:
+    rewards = [float(index % 3 - 1) for index in range(len(lengths))]
+    firsts = []
+    for chosen in (lengths, others[: len(lengths)]):
+        found = advantages_of(
+            answers(*zip(chosen, rewards, strict=True)), config("turn", normalise=normalise, turn_gamma=1.0)
+        )
+        starts = np.cumsum([0, *chosen[:-1]])
+        firsts.append(found[starts])
+    assert firsts[0] == close(firsts[1])
