@@ -67,7 +67,7 @@ class MicroBatch:
     pictures: Mapping[str, torch.Tensor]
     """What the model's processor makes of the pictures, under the names by which the model takes them."""
     num_tokens: int
-    """How many tokens are no padding."""
+    """How many tokens are those of sequences, and neither padding nor filler."""
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device."""
@@ -88,8 +88,13 @@ def micro_batches(
     layout: Layout,
     pad_token_id: int = 0,
     prepare_pictures: Callable[[Sequence[Image]], Mapping[str, torch.Tensor]] | None = None,
+    filler: ModelInput | None = None,
 ) -> list[MicroBatch]:
-    """All sequences, each once, in micro-batches of at most `max_tokens` tokens with padding."""
+    """All sequences, each once, in micro-batches of at most `max_tokens` tokens with padding.
+
+    `filler` is a row that is added wherever no picture would be shown: ranks put weights and gradients together, and
+    so all of them have to look at the same time.
+    """
     longest = max((each.num_tokens for each in inputs), default=0)
     if longest > max_tokens:
         raise BatchError(
@@ -97,7 +102,9 @@ def micro_batches(
             f"set it to {longest} or more, or lower rollout.engine.max_context_tokens"
         )
     batches = []
-    for rows in _group_rows(_rows(inputs, max_tokens, layout), max_tokens):
+    for group in _group_rows(_rows(inputs, max_tokens, layout), max_tokens):
+        shows = any(each.images for row in group for each in row)
+        rows = group if shows or filler is None else [*group, [filler]]
         images = [image for row in rows for each in row for image in each.images]
         if images and prepare_pictures is None:
             raise BatchError("the sequences show pictures, but the model has no eyes: learner.model needs a processor")
@@ -106,19 +113,17 @@ def micro_batches(
     return batches
 
 
-def empty_micro_batch() -> MicroBatch:
+def empty_micro_batch(
+    filler: ModelInput | None = None,
+    prepare_pictures: Callable[[Sequence[Image]], Mapping[str, torch.Tensor]] = lambda _: {},
+) -> MicroBatch:
     """One that teaches nothing, for a rank that has nothing left while others go on."""
-    none = torch.zeros(0, dtype=torch.long)
-    return MicroBatch(
-        token_ids=torch.zeros(1, 2, dtype=torch.long),
-        position_ids=None,
-        sampled_at=none,
-        numbers=none,
-        ends_at=none,
-        end_numbers=none,
-        pictures={},
-        num_tokens=0,
-    )
+    row = filler or _NOTHING
+    return _micro_batch([[row]], "padded", 0, prepare_pictures(row.images) if row.images else {})
+
+
+_NOTHING = ModelInput(token_ids=np.zeros(2, np.int64), sampled_at=np.zeros(0, np.int64), first_number=0)
+"""Two tokens of no meaning."""
 
 
 def balance(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
@@ -183,10 +188,12 @@ def _micro_batch(
             position_ids[number, start:end] = np.arange(each.num_tokens)
             sampled_at.append(number * width + start + each.sampled_at)
             numbers.append(each.first_number + np.arange(len(each.sampled_at)))
-            ends.append((number * width + start + each.sampled_at[-1], each.first_number + len(each.sampled_at) - 1))
+            if len(each.sampled_at):
+                last = number * width + start + each.sampled_at[-1]
+                ends.append((last, each.first_number + len(each.sampled_at) - 1))
             start = end
         position_ids[number, start:] = np.arange(width - start)
-    ends_at, end_numbers = torch.tensor(ends, dtype=torch.long).unbind(1)
+    ends_at, end_numbers = torch.tensor(ends, dtype=torch.long).reshape(-1, 2).unbind(1)
     return MicroBatch(
         token_ids=torch.from_numpy(token_ids),
         position_ids=None if layout == "padded" else torch.from_numpy(position_ids),
@@ -195,7 +202,7 @@ def _micro_batch(
         ends_at=ends_at,
         end_numbers=end_numbers,
         pictures=pictures,
-        num_tokens=sum(_length(row) for row in rows),
+        num_tokens=sum(each.num_tokens for row in rows for each in row if len(each.sampled_at)),
     )
 
 

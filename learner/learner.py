@@ -91,8 +91,6 @@ class Learner:
             self.policy.backbone,
             has_flash_attention=self.policy.backbone.config._attn_implementation == "flash_attention_2",
         )
-        if config.deepspeed.zero_stage == 3:
-            self.policy.blank_picture = self._reader.blank()
         self.engine = DistributedEngine.start(
             self.policy, optimizer=config.optimizer, sharing=config.deepspeed, dtype=config.dtype
         )
@@ -140,6 +138,9 @@ class Learner:
                 f"an episode was played by version {newest} of the policy, but the learner is at version "
                 f"{self.version}; restore the checkpoint that the rollout workers play, or send them its weights"
             )
+        # Where one rank looks at pictures, all do; at stage 3 also where none does, since weights lie with all ranks.
+        looks = self.engine.largest(int(any(sequence.images for sequence in sequences)))
+        filler = self._reader.filler() if looks or self._config.deepspeed.zero_stage == 3 else None
         steps, first_number = [], 0
         for part in parts:
             inputs = []
@@ -151,9 +152,10 @@ class Learner:
                 max_tokens=self._config.micro_batch_tokens,
                 layout=self._layout,
                 prepare_pictures=self._reader.prepare,
+                filler=filler,
             )
             missing = self.engine.largest(len(batches)) - len(batches)
-            steps.append([*batches, *(empty_micro_batch() for _ in range(missing))])
+            steps.append([*batches, *(empty_micro_batch(filler, self._reader.prepare) for _ in range(missing))])
         return _Work(sequences, TokenTable.of(sequences, self._config), steps)
 
     @torch.no_grad()

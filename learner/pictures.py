@@ -48,9 +48,14 @@ class PictureReader:
         inputs = self._run(images)
         return {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
 
-    def blank(self) -> Mapping[str, torch.Tensor]:
-        """A picture of nothing; empty where the model has no eyes."""
-        return {} if self._processor is None else self.prepare([Image.new("RGB", (32, 32))])
+    def filler(self) -> ModelInput | None:
+        """A row with a picture of nothing, in which nothing was sampled; None where the model has no eyes."""
+        if self._processor is None:
+            return None
+        blank = Image.new("RGB", (32, 32))
+        nothing = np.zeros(0, np.int64)
+        token_ids = self._expansion(blank.size).astype(np.int64)
+        return ModelInput(token_ids=token_ids, sampled_at=nothing, first_number=0, images=(blank,))
 
     def _expand(self, size: tuple[int, int]) -> np.ndarray:
         """The tokens that stand for a picture of this size."""

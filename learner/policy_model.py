@@ -7,7 +7,7 @@ The output layer, which is most of a small model's work, runs only where a token
 own forward is checked when it is loaded.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,6 @@ class PolicyModel(nn.Module):
         self.value_head = _value_head(width, value_head.hidden_sizes)
         self._stop_gradient = value_head.stop_gradient
         self._forbidden = list(forbidden_token_ids)
-        self.blank_picture: Mapping[str, torch.Tensor] = {}
 
     def forward(
         self, batch: MicroBatch, is_drawn: torch.Tensor, temperature: float, mode: Mode = Mode.LOGPROBS
@@ -86,14 +85,7 @@ class PolicyModel(nn.Module):
         positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
         pictures = _cast(batch.pictures, self.backbone.dtype)
         output = self.backbone.base_model(input_ids=batch.token_ids, use_cache=False, **positions, **pictures)
-        hidden = output.last_hidden_state.flatten(0, 1)
-        if not pictures and self.blank_picture:
-            # Ranks gather weights together, so one whose micro-batch shows no picture has to look at something too.
-            blank = {name: value.to(hidden.device) for name, value in self.blank_picture.items()}
-            base: Any = self.backbone.base_model
-            seen = base.get_image_features(**_cast(blank, self.backbone.dtype))
-            hidden = hidden + 0.0 * torch.cat([part.flatten() for part in seen.pooler_output]).sum()
-        return hidden
+        return output.last_hidden_state.flatten(0, 1)
 
 
 def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequence[int] = ()) -> PolicyModel:

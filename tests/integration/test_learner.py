@@ -1,5 +1,7 @@
 """An update is the same whatever the number of ranks, the ZeRO stage, the micro-batch and the layout."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,14 +14,15 @@ from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import FutureEpisode, Learner
 from learner.ppo import weigh
-from learner.sequence import TrainingSequence, Trajectory
+from learner.sequence import TrainingSequence, Trajectory, sequences_of
 from learner.token_table import TokenTable
 from learner.worker import Item, LearnerWorker
+from rollout.scripted_engine import ScriptedEngine, Suboptimal
 from rollout.transcript import ChatTokens
 from tests.support.episodes import episode, right, wrong
 from tests.support.ranks import run_ranks, start_ranks
-from tests.support.sequences import random_sequence
-from tests.support.tiny_models import make_text_model
+from tests.support.sequences import play, random_sequence
+from tests.support.tiny_models import make_picture_model, make_text_model
 from tests.support.whole_state import whole_state_dict
 
 TOLERANCE = 2e-5
@@ -148,3 +151,67 @@ def test_a_demonstration_of_a_task_that_is_played_too_leaves_its_group_alone(mod
         assert set(groups.values()) == {0}
     assert np.array_equal(found[0], found[1])
     assert found[0][::5] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def picture_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_picture_model(tmp_path_factory.mktemp("pictures"))
+
+
+def seen_sequences(model: str, update: int, kind: str) -> list[TrainingSequence]:
+    """Of hands as pictures, of hands in words, or of both, some with a second attempt."""
+    chat = ChatTokens.load(Path(model))
+    wanted = {"pictures": ["pictures"], "text": ["text"], "mixed": ["pictures", "text", "text"]}[kind]
+    played = []
+    for number, modality in enumerate(wanted):
+        seeds = range(10 * update + 5 * number, 10 * update + 5 * number + (3 if modality == "pictures" else 5))
+        options = {"look": {"size": 112}} if modality == "pictures" else {}
+        engine = ScriptedEngine(chat, Suboptimal(number % 2))
+        played += play(chat, engine, seeds, "general_points", modality=modality, max_attempts=3, **options)
+    return [sequence for one in played for sequence in sequences_of(one, chat)]
+
+
+def train_with_pictures(
+    rank: int, num_ranks: int, model: str, options: dict[str, Any], kind: str, planted: bool = False
+) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
+    """Three updates from all sequences, which ranks share as they are balanced; unequal numbers of micro-batches."""
+    config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
+    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
+    if planted:
+        learner.engine.sum = lambda values: values
+    metrics = []
+    for update in range(3):
+        sequences = seen_sequences(model, update, kind)
+        # The first rank has one long sequence, the other all the rest.
+        mine = sequences if num_ranks == 1 else sequences[:1] if rank == 0 else sequences[1:]
+        groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}
+        metrics.append(dict(learner.update([mine], groups).metrics))
+    state = whole_state_dict(learner.engine)
+    learner.engine.close()
+    return (None if state is None else {name: tensor.numpy() for name, tensor in state.items()}), metrics
+
+
+@pytest.fixture(scope="module")
+def alone(picture_model: Path) -> Callable[[str], tuple[dict[str, np.ndarray], list[dict[str, float]]]]:
+    """What one rank comes to, with all sequences in one micro-batch."""
+    options = {"micro_batch_tokens": 8192}
+    return cache(lambda kind: run_ranks(1, train_with_pictures, str(picture_model), options, kind)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage"), [("pictures", 2), ("pictures", 3), *(("mixed", stage) for stage in range(4)), ("text", 3)]
+)
+def test_the_same_update_of_a_model_with_eyes(picture_model: Path, alone: Any, kind: str, stage: int) -> None:
+    """On two ranks of which one has fewer micro-batches, or none with a picture."""
+    options = {"deepspeed": {"zero_stage": stage}, "micro_batch_tokens": 700}
+    shared, metrics = run_ranks(2, train_with_pictures, str(picture_model), options, kind)[0]
+    state, expected = alone(kind)
+    assert largest_gap(shared, state) < TOLERANCE
+    for measured, wanted in zip(metrics, expected, strict=True):
+        for name in wanted.keys() - {"padding_waste", "tokens_per_second"}:
+            assert measured[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4), name
+
+
+def test_an_error_of_normalisation_would_show_with_pictures_too(picture_model: Path, alone: Any) -> None:
+    state, _ = run_ranks(2, train_with_pictures, str(picture_model), {"micro_batch_tokens": 700}, "mixed", True)[0]
+    assert largest_gap(state, alone("mixed")[0]) > 10 * TOLERANCE
