@@ -102,9 +102,10 @@ def micro_batches(
             f"set it to {longest} or more, or lower rollout.engine.max_context_tokens"
         )
     batches = []
-    for group in _group_rows(_rows(inputs, max_tokens, layout), max_tokens):
-        shows = any(each.images for row in group for each in row)
-        rows = group if shows or filler is None else [*group, [filler]]
+    spare_rows = int(filler is not None and layout != "flat")
+    for rows in map(list, _group_rows(_rows(inputs, max_tokens, layout), max_tokens, spare_rows)):
+        if filler is not None and not any(each.images for row in rows for each in row):
+            rows[-1:] = [[*rows[-1], filler]] if layout == "flat" else [rows[-1], [filler]]
         images = [image for row in rows for each in row for image in each.images]
         if images and prepare_pictures is None:
             raise BatchError("the sequences show pictures, but the model has no eyes: learner.model needs a processor")
@@ -156,12 +157,13 @@ def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list
     return rows
 
 
-def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int) -> list[list[list[ModelInput]]]:
+def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int, spare_rows: int) -> list[list[list[ModelInput]]]:
+    """Rows of one micro-batch, to which so many may be added."""
     groups: list[list[list[ModelInput]]] = []
     longest = 0
     for row in rows:
         length = _length(row)
-        if not groups or max(longest, length) * (len(groups[-1]) + 1) > max_tokens:
+        if not groups or max(longest, length) * (len(groups[-1]) + 1 + spare_rows) > max_tokens:
             groups.append([])
             longest = 0
         groups[-1].append(row)

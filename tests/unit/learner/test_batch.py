@@ -1,10 +1,13 @@
 """Micro-batches hold every sequence once, within the budget."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from learner.batch import BatchError, Layout, ModelInput, balance, choose_layout, empty_micro_batch, micro_batches
@@ -80,3 +83,43 @@ def test_layout_by_itself() -> None:
     assert choose_layout("auto", llama, has_flash_attention=True) == "flat"
     assert choose_layout("auto", llama, has_flash_attention=False) == "padded"
     assert choose_layout("rows", llama, has_flash_attention=False) == "rows"
+
+
+BLANK = ModelInput(
+    token_ids=np.full(4, 7), sampled_at=np.zeros(0, np.int64), first_number=0, images=(Image.new("RGB", (8, 8)),)
+)
+
+
+@pytest.mark.parametrize("layout", ["padded", "rows", "flat"])
+def test_every_micro_batch_looks_at_a_picture_where_a_filler_is_given(layout: Layout) -> None:
+    shown: list[int] = []
+
+    def prepare(images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        shown.append(len(images))
+        return {"pixels": torch.zeros(len(images))}
+
+    lengths = (9, 8, 8, 3, 6, 5)
+    inputs, first = [], 0
+    for number, length in enumerate(lengths):
+        images = BLANK.images if number == 0 else ()
+        sampled_at = np.arange(2, length)
+        token_ids = np.full(length, number)
+        inputs.append(ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first, images=images))
+        first += len(sampled_at)
+    batches = micro_batches(inputs, max_tokens=30, layout=layout, prepare_pictures=prepare, filler=BLANK)
+    assert all(len(batch.pictures["pixels"]) for batch in batches) and len(shown) == len(batches) > 1
+    assert sum(batch.num_tokens for batch in batches) == sum(lengths), "a filler is no token of a sequence"
+    assert sorted(number for batch in batches for number in batch.numbers.tolist()) == list(range(first))
+    assert max(batch.token_ids.numel() for batch in batches) <= 30 + (4 if layout == "flat" else 0)
+    filled = [batch for batch in batches if (batch.token_ids == 7).any()]
+    assert filled and all(len(batch.pictures["pixels"]) == 1 for batch in filled)
+    for batch in filled:
+        flat = batch.token_ids.flatten()
+        assert not (flat[batch.sampled_at] == 7).any() and len(batch.ends_at) == len(batch.end_numbers)
+
+
+def test_a_rank_that_has_nothing_left_looks_at_the_filler() -> None:
+    batch = empty_micro_batch(BLANK, lambda images: {"pixels": torch.zeros(len(images))})
+    assert batch.token_ids.tolist() == [[7] * 4]
+    assert (len(batch.numbers), len(batch.ends_at), batch.num_tokens) == (0, 0, 0)
+    assert len(batch.pictures["pixels"]) == 1
