@@ -70,7 +70,7 @@ class DeepSpeedZeroSource(WeightSource):
         self._weights = list(_weights_of(self._module))
         self._dtype = dtype
         self._bucket_bytes = bucket_bytes
-        require_names(folder, {weight.name: list(self._shapes(weight)) for weight in self._weights})
+        require_names(self._module, folder, {weight.name: list(self._shapes(weight)) for weight in self._weights})
 
     def metadata(self) -> list[ParamMeta]:
         """What iterating yields."""

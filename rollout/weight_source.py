@@ -24,7 +24,7 @@ class HuggingFaceSource(WeightSource):
 
     def __init__(self, module: PreTrainedModel, folder: Path, *, dtype: torch.dtype | None = None) -> None:
         """`folder` is the checkpoint that the engine was started from; `dtype` is what is sent, if not the module's."""
-        require_names(folder, saved_names(module))
+        require_names(module, folder, saved_names(module))
         self._module = module
         self._dtype = dtype
 
@@ -44,7 +44,7 @@ class HuggingFaceSource(WeightSource):
                 yield saved_name, saved.to(self._dtype or saved.dtype)
 
 
-def require_names(folder: Path, saved_names: Mapping[str, Sequence[str]]) -> None:
+def require_names(module: torch.nn.Module, folder: Path, saved_names: Mapping[str, Sequence[str]]) -> None:
     """An error, if a parameter is saved under a name that the folder's files do not have."""
     in_files: set[str] = set()
     for path in folder.glob("*.safetensors"):
@@ -54,8 +54,8 @@ def require_names(folder: Path, saved_names: Mapping[str, Sequence[str]]) -> Non
     if missing:
         listed = ", ".join(f"{name} (saved as {', '.join(saved_names[name])})" for name in missing[:5])
         raise ValueError(
-            f"{len(missing)} of {len(saved_names)} parameters are not in the checkpoint {folder}, so no rollout engine "
-            f"could take them: {listed}{' …' if len(missing) > 5 else ''}. "
+            f"{len(missing)} of {len(saved_names)} parameters of {type(module).__name__} are not in the checkpoint "
+            f"{folder}, so no rollout engine could take them: {listed}{' …' if len(missing) > 5 else ''}. "
             "Save the model there with save_pretrained and start the engines from that."
         )
 

@@ -220,7 +220,7 @@ async def test_weights_that_do_not_fit_are_refused_and_the_right_ones_still_arri
 
 async def test_parameters_that_the_checkpoint_lacks_are_named(tied: Pair, untied: Pair) -> None:
     with pytest.raises(ValueError, match=r"1 of 21 parameters of LlamaForCausalLM are not in .*lm_head.weight"):
-        require_names(tied.folder, saved_names(untied.module))
+        require_names(untied.module, tied.folder, saved_names(untied.module))
 
 
 async def test_a_sleeping_engine_wakes_for_the_weights_and_takes_room_for_keys_and_values_only_after_them(
