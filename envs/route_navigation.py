@@ -172,6 +172,22 @@ class _Walk:
         """The question at the start."""
         return self._question()
 
+    @property
+    def num_places(self) -> int:
+        """At how many places one is asked, from the start to the destination."""
+        return len(self._rail)
+
+    @property
+    def turning_places(self) -> tuple[int, ...]:
+        """Those at which to turn."""
+        actions = [position.actions["absolute"] for position in self._rail]
+        return tuple(place for place, action in enumerate(actions) if action not in (FORWARD, STOP))
+
+    def question_at(self, place: int) -> Question:
+        """The question of someone who has come as far as this place, from 0, by right answers alone."""
+        self._index, self._attempt = place, 1
+        return self._question()
+
     def next_question(self, answer: str, verdict: Verdict) -> Question | None:
         """The next place after a right answer, the same place again after a wrong one."""
         if verdict.correct or self._config.teacher_forced:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -24,24 +25,33 @@ class PictureReader:
     def model_input(self, sequence: TrainingSequence, first_number: int) -> ModelInput:
         """The sequence as the model sees it; raises BatchError where pictures and placeholders do not match."""
         token_ids = sequence.token_ids.astype(np.int64)
-        sampled_at = np.flatnonzero(sequence.is_sampled)
-        if self._image_token_id is None:
-            if sequence.images:
-                raise BatchError(f"{_name(sequence)} shows pictures, but learner.model has no eyes; use one that has")
-            return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first_number)
-        placeholders = np.flatnonzero(token_ids == self._image_token_id)
-        if len(placeholders) != len(sequence.images):
+        if self._image_token_id is None and sequence.images:
+            raise BatchError(f"{_name(sequence)} shows pictures, but learner.model has no eyes; use one that has")
+        num_placeholders = int((token_ids == self._image_token_id).sum()) if self._image_token_id is not None else 0
+        if num_placeholders != len(sequence.images):
             raise BatchError(
-                f"{_name(sequence)} shows {len(sequence.images)} pictures, but its tokens hold {len(placeholders)} "
+                f"{_name(sequence)} shows {len(sequence.images)} pictures, but its tokens hold {num_placeholders} "
                 f"placeholders ({self._image_token_id}); it was recorded with another model's tokenizer, so play it "
                 "again with learner.model"
             )
         images = tuple(Image.open(io.BytesIO(sequence.pictures[digest])).convert("RGB") for digest in sequence.images)
+        return self.expanded(token_ids, sequence.is_sampled, images, first_number)
+
+    def expanded(
+        self,
+        token_ids: npt.NDArray[np.int64],
+        is_sampled: npt.NDArray[np.bool_],
+        images: Sequence[Image.Image],
+        first_number: int,
+    ) -> ModelInput:
+        """Tokens with as many in place of each picture's placeholder as the model wants."""
+        placeholders = np.flatnonzero(token_ids == self._image_token_id) if images else ()
+        sampled_at = np.flatnonzero(is_sampled)
         for at, image in zip(reversed(placeholders), reversed(images), strict=True):
             expansion = self._expansion(image.size)
             token_ids = np.concatenate([token_ids[:at], expansion, token_ids[at + 1 :]])
             sampled_at = sampled_at + (len(expansion) - 1) * (sampled_at > at)
-        return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first_number, images=images)
+        return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first_number, images=tuple(images))
 
     def prepare(self, images: Sequence[Image.Image]) -> Mapping[str, torch.Tensor]:
         """The pictures as tensors, by the names under which the model takes them."""

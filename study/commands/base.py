@@ -1,4 +1,4 @@
-"""Make a nano base model from a recipe, as configs/nano/base.yaml."""
+"""Make a nano base model from a recipe, as configs/nano/bases/gp_l.yaml."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from study.nano.base import load_recipe, make_base  # with torch
+    from study.nano.base import make_base  # with torch
+    from study.nano.recipe import load_recipe
 
     make_base(load_recipe(arguments.recipe), arguments.out)
     return 0

@@ -1,6 +1,6 @@
-"""Makes the nano base model: a Llama of 0.8 million parameters that has learned GeneralPoints from lessons.
+"""Makes a nano base model: a Llama or Idefics3 of a million parameters that has learned environments from lessons.
 
-    ruleshift base configs/nano/base.yaml models/nano_gp_l
+    ruleshift base configs/nano/bases/gp_l.yaml models/nano_gp_l
 
     recipe ─▶ lessons ─▶ tokens ─▶ micro-batches ─▶ Muon and AdamW ─▶ a Hugging Face folder
 
@@ -13,110 +13,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.nn.functional import cross_entropy
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.utils import logging
 
-from cluster.errors import ConfigError
-from envs._cards.lessons import Lesson, LessonConfig, Teacher
-from envs.general_points import Config as GeneralPointsConfig
+from envs.lessons import DialogueTeacher, Lesson
 from learner.batch import ModelInput, micro_batches
-from rollout.transcript import ChatTokens
-from study.nano.lessons import lesson_row
-from study.nano.tokenizer import build_nano_tokenizer
-
-MICRO_BATCH_TOKENS = 2048
-"""Small enough that short dialogues are not padded to the length of long ones."""
+from study.nano.lessons import Learned, lesson_row
+from study.nano.model import NanoModel, new_model
+from study.nano.recipe import BaseRecipe, Stage
 
 STEPS_BETWEEN_LINES = 50
 _MUON_TO_ADAMW = 5.0
 """Muon's steps are of one size in every direction, AdamW's in every entry."""
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ModelShape(_Options):
-    """The size of the model."""
-
-    hidden_size: int = Field(default=128, ge=8)
-    """Width."""
-    intermediate_size: int = Field(default=352, ge=8)
-    """Width inside the feed-forward layers."""
-    num_layers: int = Field(default=4, ge=1)
-    """Depth."""
-    num_heads: int = Field(default=4, ge=1)
-    """Attention heads."""
-    max_positions: int = Field(default=512, ge=64)
-    """The longest dialogue that the model is made for, in tokens."""
-    rope_theta: float = Field(default=1000.0, gt=0)
-    """The base of the rotary positions; small, since dialogues are short."""
-
-
-class Stage(_Options):
-    """A part of the curriculum."""
-
-    lessons: LessonConfig = LessonConfig()
-    """What is learned."""
-    steps: int = Field(ge=1)
-    """How many optimizer steps it takes."""
-    learning_rate: float = Field(gt=0)
-    """AdamW's highest learning rate; Muon's is five times as high. It falls linearly to a fiftieth."""
-    warmup_steps: int = Field(default=50, ge=1)
-    """Steps over which the learning rate rises."""
-
-
-class BaseRecipe(_Options):
-    """Everything that decides what the base model is."""
-
-    env: GeneralPointsConfig
-    """The ordinary game, with the splits that training runs and tests will use."""
-    shape: ModelShape = ModelShape()
-    """The size of the model."""
-    stages: tuple[Stage, ...] = ()
-    """The curriculum, in order; without one, the model stays random."""
-    batch_size: int = Field(default=64, ge=1)
-    """Lessons in one step."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Of both optimizers."""
-    seed: int = 0
-    """Of the first weights and of the lessons."""
-
-
-def load_recipe(file: Path) -> BaseRecipe:
-    """The recipe in a YAML file; raises ConfigError with every fault."""
-    if not file.is_file():
-        raise ConfigError(
-            f"{file}: no such file; the recipe that models/nano_gp_l was made by is configs/nano/base.yaml"
-        )
-    try:
-        return BaseRecipe.model_validate(OmegaConf.to_container(OmegaConf.load(file), resolve=True))
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults)) from None
-
-
 def make_base(recipe: BaseRecipe, out: Path, show: Callable[[str], Any] = print) -> None:
     """Train the model of the recipe and write it, with its tokenizer, into the folder `out`."""
     logging.disable_progress_bar()
-    tokenizer: Any = build_nano_tokenizer()
-    chat = ChatTokens(tokenizer, end_token_ids=[tokenizer.eos_token_id])
+    teachers = [recipe.teachers(stage) for stage in recipe.stages]
     set_seed(recipe.seed)
-    model = LlamaForCausalLM(_llama_config(recipe.shape, tokenizer))
-    model.generation_config = GenerationConfig.from_model_config(model.config)
-    show(f"{sum(weight.numel() for weight in model.model.layers.parameters()) / 1e6:.2f} million parameters in layers")
+    nano = new_model(recipe, [teacher for of_stage in teachers for teacher in of_stage])
+    show(f"{nano.model.num_parameters() / 1e6:.2f} million parameters, {len(nano.chat.tokenizer)} tokens")
     with _one_thread():
-        for number, stage in enumerate(recipe.stages):
-            _train(model, recipe, stage, number, chat, show)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)
+        for number, (stage, of_stage) in enumerate(zip(recipe.stages, teachers, strict=True)):
+            _train(nano, recipe, stage, number, of_stage, show)
+    nano.save(out, recipe.saved_as)
     show(f"{out}: the model and its tokenizer")
 
 
@@ -131,36 +57,24 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _llama_config(shape: ModelShape, tokenizer: Any) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_heads,
-        max_position_embeddings=shape.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
 def _train(
-    model: LlamaForCausalLM, recipe: BaseRecipe, stage: Stage, number: int, chat: ChatTokens, show: Callable[[str], Any]
+    nano: NanoModel,
+    recipe: BaseRecipe,
+    stage: Stage,
+    number: int,
+    teachers: list[DialogueTeacher],
+    show: Callable[[str], Any],
 ) -> None:
     """One stage of the curriculum."""
-    teacher = Teacher(stage.lessons, recipe.env)
-    optimizers = _optimizers(model, recipe.weight_decay)
+    optimizers = _optimizers(nano.model, recipe.weight_decay)
     started, num_tokens, losses = time.monotonic(), 0, []
     for step in range(stage.steps):
         seeds = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
-        inputs = _model_inputs([teacher.lesson(f"{recipe.seed}/{number}/{seed}") for seed in seeds], chat)
-        losses.append(_accumulate(model, inputs))
+        lessons = [_lesson(teachers, f"{recipe.seed}/{number}/{seed}") for seed in seeds]
+        inputs = _model_inputs(lessons, nano, stage.learn)
+        losses.append(_accumulate(nano, inputs, recipe.micro_batch_tokens))
         num_tokens += sum(each.num_tokens for each in inputs)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(nano.model.parameters(), 1.0)
         learning_rate = stage.learning_rate * _schedule(step, stage)
         for optimizer, factor in optimizers:
             for group in optimizer.param_groups:
@@ -177,7 +91,14 @@ def _train(
             )
 
 
-def _optimizers(model: LlamaForCausalLM, weight_decay: float) -> list[tuple[torch.optim.Optimizer, float]]:
+def _lesson(teachers: list[DialogueTeacher], seed: str) -> Lesson:
+    """One teacher's, each as often as its weight says."""
+    weights = [teacher.options.weight for teacher in teachers]
+    (teacher,) = Random(f"teacher/{seed}").choices(teachers, weights)
+    return teacher.lesson(seed)
+
+
+def _optimizers(model: PreTrainedModel, weight_decay: float) -> list[tuple[torch.optim.Optimizer, float]]:
     """Muon for the matrices inside the layers, AdamW for the rest; each with its share of the learning rate."""
     inside = [weight for name, weight in model.named_parameters() if ".layers." in name and weight.ndim == 2]
     ids = {id(weight) for weight in inside}
@@ -193,26 +114,24 @@ def _schedule(step: int, stage: Stage) -> float:
     return min(1.0, (step + 1) / stage.warmup_steps) * (0.02 + 0.98 * (1 - step / stage.steps))
 
 
-def _model_inputs(lessons: list[Lesson], chat: ChatTokens) -> list[ModelInput]:
+def _model_inputs(lessons: list[Lesson], nano: NanoModel, learned: Learned) -> list[ModelInput]:
     inputs, num_learned = [], 0
     for lesson in lessons:
-        row = lesson_row(lesson, chat)
-        learned_at = row.is_learned.nonzero()[0]
-        inputs.append(
-            ModelInput(token_ids=row.token_ids.astype("int64"), sampled_at=learned_at, first_number=num_learned)
-        )
-        num_learned += len(learned_at)
+        row = lesson_row(lesson, nano.chat, learned)
+        inputs.append(nano.pictures.expanded(row.token_ids, row.is_learned, row.images, num_learned))
+        num_learned += len(inputs[-1].sampled_at)
     return inputs
 
 
-def _accumulate(model: LlamaForCausalLM, inputs: list[ModelInput]) -> float:
+def _accumulate(nano: NanoModel, inputs: list[ModelInput], max_tokens: int) -> float:
     """Add the gradient of the mean loss over all learned tokens; that loss."""
+    model: Any = nano.model
     num_learned = sum(len(each.sampled_at) for each in inputs)
     total = 0.0
-    for batch in micro_batches(inputs, max_tokens=MICRO_BATCH_TOKENS, layout="padded"):
-        hidden = model.model(input_ids=batch.token_ids, use_cache=False).last_hidden_state.flatten(0, 1)
-        # The output layer runs only where an answer was learned.
-        logits = model.lm_head(hidden[batch.sampled_at - 1])
+    for batch in micro_batches(inputs, max_tokens=max_tokens, layout="padded", prepare_pictures=nano.pictures.prepare):
+        hidden = model.model(input_ids=batch.token_ids, use_cache=False, **batch.pictures).last_hidden_state
+        # The output layer runs only where something was learned.
+        logits = model.lm_head(hidden.flatten(0, 1)[batch.sampled_at - 1])
         loss = cross_entropy(logits, batch.token_ids.flatten()[batch.sampled_at], reduction="sum") / num_learned
         loss.backward()
         total += loss.item()

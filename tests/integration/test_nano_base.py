@@ -8,19 +8,20 @@ from transformers import AutoModelForCausalLM
 
 from cluster.errors import ConfigError
 from rollout.transcript import ChatTokens
-from study.nano.base import BaseRecipe, load_recipe, make_base
+from study.nano.base import make_base
+from study.nano.recipe import BaseRecipe, load_recipe
 
-RECIPE = Path(__file__).parents[2] / "configs" / "nano" / "base.yaml"
+BASES = Path(__file__).parents[2] / "configs" / "nano" / "bases"
 
 
 def small_recipe() -> BaseRecipe:
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe(BASES / "gp_l.yaml")
     return BaseRecipe.model_validate(
         recipe.model_dump(mode="json")
         | {
             "shape": {"hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2},
             "stages": [
-                {"lessons": stage.lessons.model_dump(), "steps": steps, "learning_rate": 4e-3, "warmup_steps": 2}
+                {"lessons": stage.lessons, "steps": steps, "learning_rate": 4e-3, "warmup_steps": 2}
                 for stage, steps in zip(recipe.stages, (20, 3), strict=True)
             ],
             "batch_size": 8,
@@ -44,10 +45,16 @@ def test_a_small_base_learns_is_the_same_again_and_loads(tmp_path: Path) -> None
     assert chat.words(chat.opening("Make 24", 0)) == "<bos><user>Make 24<assistant>"
 
 
+@pytest.mark.parametrize("file", sorted(BASES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_recipe_can_be_read(file: Path) -> None:
+    recipe = load_recipe(file)
+    assert all(recipe.teachers(stage)[0].wordings() for stage in recipe.stages)
+
+
 def test_faults_of_a_recipe_are_told_by_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load_recipe(tmp_path / "none.yaml")
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text("env: {name: general_points}\nstages: [{steps: 0, learning_rate: 1e-3}]\nsize: 3\n")
+    wrong.write_text("stages: [{steps: 0, learning_rate: 1e-3, lessons: {}}]\nsize: 3\n")
     with pytest.raises(ConfigError, match=r"stages\.0\.steps(.|\n)*size"):
         load_recipe(wrong)

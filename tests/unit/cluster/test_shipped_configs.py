@@ -14,11 +14,11 @@ from rollout.console import ExpertPlayer, play
 from study.cells import Study
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-WHAT_IS_NO_RUN = {"configs/nano/base.yaml", "configs/nano/random_small.yaml", "configs/nano/demo.yaml"}
+WHAT_IS_NO_RUN = {"configs/nano/demo.yaml"}
 RUNS = sorted(
     str(file.relative_to(CONFIGS.parent))
     for file in CONFIGS.rglob("*.yaml")
-    if file.parent.name != "hardware" and str(file.relative_to(CONFIGS.parent)) not in WHAT_IS_NO_RUN
+    if file.parent.name not in ("hardware", "bases") and str(file.relative_to(CONFIGS.parent)) not in WHAT_IS_NO_RUN
 )
 
 

@@ -8,8 +8,9 @@ from random import Random
 from typing import Any
 
 from envs._cards.hands import hand_key, split_key
-from envs._cards.lessons import Lesson, LessonConfig, Teacher, mixed_up
 from envs.general_points import NAMED_RULES, Config
+from envs.lessons import Lesson
+from envs.lessons.general_points import Lessons, Teacher, mixed_up
 from envs.protocol import OpenEpisode, Question
 from envs.revision import RevisedQuestion
 from learner.sequence import sequences_of
@@ -26,8 +27,8 @@ from verifier.hand import Hand
 from verifier.protocol import Verdict
 
 ENV = Config(name="general_points", split_by="hand", validation_fraction=0.02, test_fraction=0.2)
-RIGHT = Teacher(LessonConfig(answers="right"), ENV)
-MIXED = Teacher(LessonConfig(answers="mixed"), ENV)
+RIGHT = Teacher(Lessons(answers="right"), ENV)
+MIXED = Teacher(Lessons(answers="mixed"), ENV)
 VERIFIER = EquationVerifier(VerifierConfig())
 
 
@@ -43,7 +44,7 @@ def chat() -> ChatTokens:
 
 
 def verdicts(lesson: Lesson) -> list[Verdict]:
-    return [VERIFIER.judge(turn.answer, lesson.hand) for turn in lesson.turns]
+    return [VERIFIER.judge(turn.answer, lesson.reference) for turn in lesson.turns]
 
 
 def is_plain(hand: Hand) -> bool:
@@ -58,7 +59,7 @@ def test_no_lesson_makes_24_of_held_out_cards_or_numbers() -> None:
     """Worked out from the labels: a plain 11 stands for a jack, which counts 10 in training."""
     num_checked = Counter()
     for teacher in (RIGHT, MIXED):
-        for hand in (lesson.hand for lesson in lessons(teacher) if lesson.hand.target == 24):
+        for hand in (lesson.reference for lesson in lessons(teacher) if lesson.reference.target == 24):
             ranks = tuple({"11": "J", "12": "Q", "13": "K"}.get(label, label) for label in hand.labels)
             assert ENV.admits(split_key(NAMED_RULES["ten"].numbers(ranks)), "train")
             if set(ranks) & set("JQK") and not is_plain(hand):
@@ -68,7 +69,7 @@ def test_no_lesson_makes_24_of_held_out_cards_or_numbers() -> None:
 
 
 def test_other_targets_are_made_of_any_hand() -> None:
-    others = [lesson.hand for lesson in lessons(RIGHT) if lesson.hand.target != 24]
+    others = [lesson.reference for lesson in lessons(RIGHT) if lesson.reference.target != 24]
     held_out = [not ENV.admits(hand_key(hand.labels), "train") for hand in others if not is_plain(hand)]
     assert 0.3 < len(others) / len(lessons(RIGHT)) < 0.5
     assert share(held_out) > 0.1
@@ -78,8 +79,10 @@ def test_both_rules_and_plain_hands_are_dealt_as_often_as_stated() -> None:
     asked = [lesson.turns[0].question for lesson in lessons(RIGHT)]
     assert 0.44 < share(["J counts 11, Q counts 12 and K counts 13" in text for text in asked]) < 0.56
     # Of plain hands, some hold no number above 10.
-    assert 0.15 < share([is_plain(lesson.hand) for lesson in lessons(RIGHT)]) < 0.35
-    assert not any(is_plain(lesson.hand) and set(lesson.hand.labels) & set("JQK") for lesson in lessons(RIGHT))
+    assert 0.15 < share([is_plain(lesson.reference) for lesson in lessons(RIGHT)]) < 0.35
+    assert not any(
+        is_plain(lesson.reference) and set(lesson.reference.labels) & set("JQK") for lesson in lessons(RIGHT)
+    )
 
 
 def test_where_answers_are_right_only_the_last_is_learned_and_it_is_right() -> None:
@@ -113,7 +116,7 @@ def test_wrong_answers_are_of_the_stated_mix_and_read_the_hand_right() -> None:
 def test_what_misreads_a_number_is_shown_and_never_learned() -> None:
     shown: list[bool] = []
     for answers in ("right", "mixed"):
-        config = LessonConfig(answers=answers, revised_fraction=0.5, misread_fraction=0.5, max_turns=6)
+        config = Lessons(answers=answers, revised_fraction=0.5, misread_fraction=0.5, max_turns=6)
         for lesson in lessons(Teacher(config, ENV)):
             for turn, verdict in zip(lesson.turns, verdicts(lesson), strict=True):
                 assert turn.is_learned == (verdict.correct if answers == "right" else verdict.checks["numbers_read"])
@@ -137,7 +140,7 @@ def test_a_misread_number_is_one_of_the_hand_and_the_formula_counts_with_it() ->
 
 
 def test_the_seed_decides_the_lesson() -> None:
-    again = Teacher(LessonConfig(answers="mixed"), ENV)
+    again = Teacher(Lessons(answers="mixed"), ENV)
     assert [again.lesson(str(seed)) for seed in reversed(range(40))] == list(reversed(lessons(MIXED)[:40]))
     assert len({lesson.turns[0].question for lesson in lessons(MIXED)}) > 500
 
@@ -147,7 +150,7 @@ def test_a_row_learns_exactly_the_learned_answers() -> None:
         row = lesson_row(lesson, chat())
         learned = chat().tokenizer.decode(row.token_ids[row.is_learned])
         assert learned == "".join(turn.answer + "<end>" for turn in lesson.turns if turn.is_learned)
-        assert json.loads(lesson.turns[-1].answer.split("<end>")[0])["cards"] == list(lesson.hand.labels)
+        assert json.loads(lesson.turns[-1].answer.split("<end>")[0])["cards"] == list(lesson.reference.labels)
 
 
 def test_a_row_is_what_a_rollout_of_the_same_dialogue_records() -> None:
@@ -166,7 +169,7 @@ class _OneHand:
         self.config, self.verifier, self._lesson = ENV, VERIFIER, lesson
 
     def open(self, seed: int, split: Any) -> OpenEpisode:
-        question = Question(text=self._lesson.turns[0].question, reference=self._lesson.hand, expert_answer="")
+        question = Question(text=self._lesson.turns[0].question, reference=self._lesson.reference, expert_answer="")
         num_turns = len(self._lesson.turns)
         return RevisedQuestion(question, VERIFIER, max_attempts=num_turns, draw_mistake=lambda generator: "")
 
