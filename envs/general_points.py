@@ -11,7 +11,7 @@ uses another; splits follow the training rule, so that a hand held out stays hel
 
 import json
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -68,8 +68,6 @@ FaceCardRule = Annotated[FaceCards, BeforeValidator(_named_rule)]
 
 class Config(SplitConfig):
     """The options of `general_points`."""
-
-    NO_SHIFT: ClassVar[frozenset[str]] = SplitConfig.NO_SHIFT | {"at_least_one_face_card"}
 
     modality: Literal["text", "pictures"] = "text"
     """Whether the hand is written in the question or drawn beside it."""

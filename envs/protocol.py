@@ -13,7 +13,7 @@ An open episode is played once and dropped; there is no reset.
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,10 +32,6 @@ class EnvConfig(BaseModel):
     """The options that every environment has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    NO_SHIFT: ClassVar[frozenset[str]] = frozenset({"max_attempts"})
-    """Options that change how much is asked, and neither the rule nor the look; a test that differs in any other from
-    training is one of a shift."""
 
     name: str
     """The environment's module in `envs/`."""

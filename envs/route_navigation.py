@@ -22,7 +22,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar, Literal
+from typing import Literal
 
 from PIL.Image import Image
 from pydantic import Field, model_validator
@@ -41,8 +41,6 @@ from verifier.protocol import Verdict
 
 class Config(SplitConfig):
     """The options of `route_navigation`."""
-
-    NO_SHIFT: ClassVar[frozenset[str]] = SplitConfig.NO_SHIFT | {"teacher_forced"}
 
     max_attempts: int = Field(default=2, ge=1, le=100)
     """How many answers at one place are judged before the route counts as failed."""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from study.cells import Cell
 
 
+_NO_SHIFT = {"max_attempts", "at_least_one_face_card", "teacher_forced"}
+"""Options that change how much is asked, and neither the rule nor the look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What a run stands for: `Role(method="sft", dose="paper")`."""
@@ -77,7 +81,7 @@ def shifts(asked: EnvConfig, trained: EnvConfig) -> list[str]:
     if asked.name != trained.name:
         return ["name"]
     ours, theirs = asked.model_dump(mode="json"), trained.model_dump(mode="json")
-    return [key for key in ours if ours[key] != theirs[key] and key not in type(asked).NO_SHIFT]
+    return [key for key in ours if ours[key] != theirs[key] and key not in _NO_SHIFT]
 
 
 def roles(cells: Sequence["Cell"], config: Config) -> dict[str, Role]:
