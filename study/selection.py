@@ -66,6 +66,8 @@ def check_selection(config: Config, cells: Sequence["Cell"]) -> None:
         _refuse(select, f"that suite is one of a shift, of env.{', env.'.join(shifted)}", remedy)
     if (split := suites[suite].split) != "validation":
         _refuse(select, f"its tasks are of the {split} split, which is not there to choose by", remedy)
+    if len(suites) == 1:
+        _refuse(select, "there is no other suite, and what has chosen is no result", "name one of the test split too")
     for cell in cells:
         found, _ = suite_environments(cell.config).get(suite, (None, None))
         if found != asked:

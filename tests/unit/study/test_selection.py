@@ -63,6 +63,11 @@ def test_what_may_not_choose_is_told_with_the_fix(select: str, words: str) -> No
     assert str(told.value).startswith(f"compare.select={select}: ") and words in str(told.value)
 
 
+def test_what_chooses_is_not_all_that_is_measured() -> None:
+    with pytest.raises(ConfigError, match="no other suite, and what has chosen is no result; name one of the test"):
+        study_of(config_of({"validation": SUITES["validation"]}, select="validation"))
+
+
 def test_cells_that_would_be_asked_otherwise_cannot_be_chosen_between() -> None:
     sweep = {"env.max_attempts": [1, 3]}
     suites = {**SUITES, "validation": {"split": "validation"}}

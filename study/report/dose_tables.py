@@ -1,0 +1,51 @@
+"""What a page tells of doses beside sentences and figures: what was chosen from what, and where there was no choice."""
+
+from study.report.caveats import Caveat, Table
+from study.report.choosing import Candidate, Choice, Selection
+from study.report.dose import Doses
+from study.report.findings import measure_words, percent, points
+
+
+def chosen_table(selection: Selection) -> Table:
+    """Every run that could have been chosen, the best of each method first."""
+    words = f"{selection.suite}: {measure_words(selection.measure)}"
+    rows = [
+        [choice.method, candidate.cell, _value(candidate), _verdict(choice, place)]
+        for choice in selection.choices
+        for place, candidate in enumerate(choice.ranked)
+    ]
+    return Table(("method", "run", words, ""), rows)
+
+
+def rate_caveats(doses: Doses) -> list[Caveat]:
+    """Where a single learning rate stands for a method."""
+    alone = doses.at_one_rate()
+    if not alone or doses.suite is None:
+        return []
+    rates = {method: doses.of(method)[0].told for method in alone}
+    told = ", ".join(f"{method} {rate}" for method, rate in rates.items())
+    return [
+        Caveat(
+            "A single learning rate",
+            f"Trained at one learning rate alone: {told}. What is said of these is a statement about a dose: the same "
+            "method may keep at a lower rate what it loses here, and lose at a higher one what it keeps. A study with "
+            "`compare.sweep` and `compare.select` tells the two apart.",
+        )
+    ]
+
+
+def _value(candidate: Candidate) -> str:
+    lines, rate = [percent(candidate.rate.value)], candidate.rate
+    if rate.low is not None and rate.high is not None:
+        lines.append(f"{100 * rate.low:.1f}–{100 * rate.high:.1f}")
+    if len(candidate.by_seed) > 1:
+        lines.append("seeds: " + ", ".join(map(percent, candidate.by_seed.values())))
+    return "\n".join(lines)
+
+
+def _verdict(choice: Choice, place: int) -> str:
+    if place or choice.ahead is None:
+        return "" if place else "chosen"
+    sure = "more than chance" if choice.is_clear else "chance may have chosen"
+    interval = f"{points(choice.ahead.low)} to {points(choice.ahead.high)}"
+    return f"chosen, {points(choice.ahead.value)} points before the second\n{interval}: {sure}"
