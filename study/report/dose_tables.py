@@ -1,7 +1,7 @@
 """What a page tells of doses beside sentences and figures: what was chosen from what, and where there was no choice."""
 
 from study.report.caveats import Caveat, Table
-from study.report.choosing import Candidate, Choice, Selection
+from study.report.choosing import Candidate, Choice, Selection, sentence_of
 from study.report.dose import Doses
 from study.report.findings import measure_words, percent, points
 
@@ -18,20 +18,32 @@ def chosen_table(selection: Selection) -> Table:
 
 
 def rate_caveats(doses: Doses) -> list[Caveat]:
-    """Where a single learning rate stands for a method."""
-    alone = doses.at_one_rate()
-    if not alone or doses.suite is None:
-        return []
-    rates = {method: doses.of(method)[0].told for method in alone}
-    told = ", ".join(f"{method} {rate}" for method, rate in rates.items())
-    return [
-        Caveat(
-            "A single learning rate",
-            f"Trained at one learning rate alone: {told}. What is said of these is a statement about a dose: the same "
-            "method may keep at a lower rate what it loses here, and lose at a higher one what it keeps. A study with "
-            "`compare.sweep` and `compare.select` tells the two apart.",
-        )
-    ]
+    """Where a single learning rate stands for a method, or validation would choose another than is called chosen."""
+    found = []
+    if doses.suite is not None and (alone := doses.at_one_rate()):
+        told = ", ".join(f"{method} {doses.of(method)[0].told}" for method in alone)
+        found.append(_single(told))
+    for choice in doses.selection.choices if doses.selection else ():
+        before = [dosed.cell for dosed in doses.of(choice.method) if dosed.is_chosen]
+        if choice.cell not in before:
+            found.append(_other(choice, before[0]))
+    return found
+
+
+def _single(told: str) -> Caveat:
+    return Caveat(
+        "A single learning rate",
+        f"Trained at one learning rate alone: {told}. What is said of these is a statement about a dose: the same "
+        "method may keep at a lower rate what it loses here, and lose at a higher one what it keeps. A study with "
+        "`compare.sweep` and `compare.select` tells the two apart.",
+    )
+
+
+def _other(choice: Choice, before: str) -> Caveat:
+    return Caveat(
+        f"Validation would choose another {choice.method} here",
+        f"What is called chosen, {before}, was chosen on other seeds. On these, {sentence_of(choice)}.",
+    )
 
 
 def _value(candidate: Candidate) -> str:

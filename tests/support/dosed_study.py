@@ -1,7 +1,7 @@
 """Studies of two methods at several learning rates, made by hand.
 
-`make_dosed(folder, CELLS)` plants what was seen at nano scale: `sft` forgets the shifted rule at the high rate and gains
-under it at the low one, which validation prefers; `rl` keeps it at either.
+`make_dosed(folder, CELLS)` plants what was seen at nano scale: `sft` forgets the shifted rule at the high rate and
+gains under it at the low one, which validation prefers; `rl` keeps it at either.
 """
 
 import json
@@ -50,7 +50,11 @@ FROZEN = {
 
 
 def make_dosed(
-    folder: Path, cells: Mapping[str, Planted] = CELLS, *, seeds: Sequence[int] = (0, 1), select: str | None = "validation"
+    folder: Path,
+    cells: Mapping[str, Planted] = CELLS,
+    *,
+    seeds: Sequence[int] = (0, 1),
+    select: str | None = "validation",
 ) -> Path:
     """A finished study."""
     folder.mkdir(parents=True)
