@@ -105,9 +105,10 @@ def headline(doses: Doses) -> str | None:
     places = [place for place in (CHOSEN, PAPER) if doses.at(place)]
     told = [*(_loses(doses, method, places, doses.suite) for method in doses.methods), *_compared(doses, places)]
     if alone := doses.at_one_rate():
-        told.append(
-            f"{_joined(list(map(_capital, alone)))} had one learning rate: what is said of it is said of that dose."
-        )
+        names = _joined(list(map(_capital, alone)))
+        told.append(f"{names} had one learning rate: what is said of it is said of that dose.")
+    if len(doses.study.seeds) == 1:
+        told.append("One seed was run: this is said of these policies, and not yet of the methods.")
     return " ".join(filter(None, told)) or None
 
 
@@ -171,7 +172,7 @@ def _loses(doses: Doses, method: str, places: Sequence[str], suite: str) -> str 
         f"{_verb(fate, 'it' if number else 'the shifted rule')} {where}"
         for number, (where, fate) in enumerate(fates.items())
     ]
-    return f"{_capital(method)} {_joined(told)}{': the dose decides' if len(told) > 1 else ''}." if told else None
+    return f"{_introduced(method)} {_joined(told)}{': the dose decides' if len(told) > 1 else ''}." if told else None
 
 
 def _fates(doses: Doses, method: str, found: Sequence[Dosed], suite: str) -> list[Kind]:
@@ -196,6 +197,11 @@ def _verb(fate: Kind, what: str) -> str:
 
 def _joined(parts: Sequence[str]) -> str:
     return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _introduced(method: str) -> str:
+    """For whoever does not know the letters."""
+    return {"sft": "Imitation (SFT)", "rl": "Play (RL)"}.get(method, method)
 
 
 def _capital(words: str) -> str:

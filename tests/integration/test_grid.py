@@ -72,7 +72,9 @@ def test_a_policy_that_hardly_learns_has_not_moved_and_the_engine_and_the_start_
     for arm in ("sft", "rl"):
         gentle = {(row["suite"], row["iteration"], row["temperature"]): row for row in rows(study, f"{arm}_{GENTLE}")}
         asked = {key: row for key, row in gentle.items() if "kl_to_start" in row}
-        assert asked.keys() == {key for key in gentle if key[1] and key[2]}, "neither at the start nor where it is greedy"
+        assert asked.keys() == {key for key in gentle if key[1] and key[2]}, (
+            "neither at the start nor where it is greedy"
+        )
         assert max(abs(row["kl_to_start"]) for row in asked.values()) < 1e-5
         strong = [row["kl_to_start"] for row in rows(study, f"{arm}_{STRONG}") if row.get("kl_to_start")]
         assert len(strong) == len(asked) and max(strong) > 1e-3

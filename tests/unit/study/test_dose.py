@@ -131,9 +131,9 @@ def test_the_suite_that_chose_is_no_result(doses: Doses) -> None:
 def test_the_claim_names_the_dose_where_the_dose_decides(doses: Doses, frozen: Doses) -> None:
     for each in (doses, frozen):
         assert headline(each) == (
-            "SFT gains under the shifted rule at the learning rate that validation chose and loses it at the paper's "
-            "dose: the dose decides. RL does not clearly lose the shifted rule at either dose. At the learning rate "
-            "that validation chose, RL ends below SFT. At the paper's dose, RL ends above SFT."
+            "Imitation (SFT) gains under the shifted rule at the learning rate that validation chose and loses it at "
+            "the paper's dose: the dose decides. Play (RL) does not clearly lose the shifted rule at either dose. At "
+            "the learning rate that validation chose, RL ends below SFT. At the paper's dose, RL ends above SFT."
         )
 
 
@@ -152,8 +152,8 @@ def test_the_first_sentence_says_what_holds_at_the_chosen_rate_and_what_at_the_p
 def test_a_study_of_one_rate_an_arm_says_that_it_speaks_of_a_dose(tmp_path: Path) -> None:
     doses = doses_of(make_study(tmp_path / "study"))
     assert headline(doses) == (
-        "SFT loses the shifted rule at 1e-3. RL does not clearly lose the shifted rule at 2e-4. SFT and RL had one "
-        "learning rate: what is said of it is said of that dose."
+        "Imitation (SFT) loses the shifted rule at 1e-3. Play (RL) does not clearly lose the shifted rule at 2e-4. SFT "
+        "and RL had one learning rate: what is said of it is said of that dose."
     )
     [caveat] = rate_caveats(doses)
     assert "sft 1e-3, rl 2e-4" in caveat.text and "statement about a dose" in caveat.text
@@ -165,9 +165,10 @@ def test_where_only_one_dose_shows_it_no_method_as_such_loses_it(tmp_path: Path)
     cells = {name: FROZEN[name] for name in ("sft", "sft_chosen")} | {"rl": replace(FROZEN["rl"], dose="paper")}
     told = headline(doses_of(make_dosed(tmp_path / "study", cells, seeds=(0,))))
     assert (
-        told is not None and "the dose decides. RL does not clearly lose the shifted rule at the paper's dose." in told
+        told is not None and "the dose decides. Play (RL) does not clearly lose the shifted rule at the paper's" in told
     )
-    assert told.endswith("RL had one learning rate: what is said of it is said of that dose.")
+    assert "RL had one learning rate: what is said of it is said of that dose." in told
+    assert told.endswith("One seed was run: this is said of these policies, and not yet of the methods.")
 
 
 def test_validation_that_would_now_choose_another_is_told(tmp_path: Path) -> None:
@@ -222,7 +223,9 @@ def test_the_page_leads_with_the_claim_and_shows_what_chose(tmp_path: Path) -> N
     folder = make_dosed(tmp_path / "study", FROZEN, seeds=(10,))
     page, lines = build_report(folder)
     text = page.read_text(encoding="utf-8")
-    assert lines[0].startswith("SFT gains under the shifted rule") and lines[1].startswith("Shifted rule, success")
+    assert lines[0].startswith("Imitation (SFT) gains under the shifted rule") and lines[1].startswith(
+        "Shifted rule, success"
+    )
     assert text.index("the dose decides") < text.index("<h2>Figures</h2>")
     assert "What validation chose" in text and "sharper draws" in text
     assert {"dose.png", "forgetting.svg"} <= {file.name for file in (folder / "figures").iterdir()}
