@@ -187,11 +187,16 @@ def _to_paste(selection: Selection) -> list[str]:
     """The arms that make the chosen runs of a sweep again, for `compare.arms` of the study."""
     study = selection.study
     arms = ((yaml.safe_load(study.config_text) or {}).get("compare") or {}).get("arms") or {}
+    roles = description_of(study).get("roles") or {}
     made: dict[str, Any] = {}
     for choice in selection.choices:
         variant = study.sweep.get(choice.cell)
-        if variant and variant["arm"] in arms:
-            arm = arms[variant["arm"]]
+        if not variant or variant["arm"] not in arms:
+            continue
+        arm = arms[variant["arm"]]
+        if (roles.get(choice.cell) or {}).get("dose") in ("paper", "both"):
+            made |= {variant["arm"]: {"dose": "both"}, f"{choice.method}_chosen": None}
+        else:
             options = json.loads(json.dumps(arm.get("options") or {}))
             for key, value in variant["values"].items():
                 _put(options, key, value)

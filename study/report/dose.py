@@ -107,7 +107,7 @@ def headline(doses: Doses) -> str | None:
     if alone := doses.at_one_rate():
         names = _joined(list(map(_capital, alone)))
         told.append(f"{names} had one learning rate: what is said of it is said of that dose.")
-    if len(doses.study.seeds) == 1:
+    if any(told) and len(doses.study.seeds) == 1:
         told.append("One seed was run: this is said of these policies, and not yet of the methods.")
     return " ".join(filter(None, told)) or None
 
@@ -160,7 +160,8 @@ def _became(doses: Doses, dosed: Dosed, suite: str) -> str:
 
 def _loses(doses: Doses, method: str, places: Sequence[str], suite: str) -> str | None:
     """Where the method loses the rule, and where that is not shown."""
-    fates = {f"at {place}": found[0] for place in places if (found := _fates(doses, method, doses.at(place), suite))}
+    fates: dict[str, Kind] = {}
+    fates |= {f"at {place}": found[0] for place in places if (found := _fates(doses, method, doses.at(place), suite))}
     everywhere = "at either dose"
     if not fates:
         every = doses.of(method)
@@ -176,7 +177,9 @@ def _loses(doses: Doses, method: str, places: Sequence[str], suite: str) -> str 
 
 
 def _fates(doses: Doses, method: str, found: Sequence[Dosed], suite: str) -> list[Kind]:
-    return [fate for dosed in found if dosed.method == method and (fate := doses.fate(dosed, suite))]
+    """What is beyond chance over the tasks alone is no more clear to a reader than what is not."""
+    told = [doses.fate(dosed, suite) for dosed in found if dosed.method == method]
+    return [fate if fate in ("higher", "lower") else "same" for fate in told if fate]
 
 
 def _compared(doses: Doses, places: Sequence[str]) -> list[str]:

@@ -115,11 +115,9 @@ def test_what_is_to_be_pasted_makes_the_chosen_runs(doses: Doses) -> None:
             "dose": "chosen",
             "options": {"data": {"count": 9}, "learner": {"optimizer": {"learning_rate": 1e-4}}},
         },
-        "rl_chosen": {
-            "command": "rl",
-            "dose": "chosen",
-            "options": {"learner": {"optimizer": {"learning_rate": 3e-4}}},
-        },
+        # It has chosen what is the paper's dose anyway, and nothing runs twice.
+        "rl": {"dose": "both"},
+        "rl_chosen": None,
     }
 
 
@@ -240,3 +238,13 @@ def test_the_table_of_what_could_have_been_chosen_has_the_best_first(doses: Dose
 
 def test_rates_are_written_as_people_write_them() -> None:
     assert [rate_words(rate) for rate in (1e-4, 1.5e-3, 0.02, 0.0)] == ["1e-4", "1.5e-3", "0.02", "0"]
+
+
+def test_what_is_not_clear_at_either_dose_is_not_told_as_if_the_dose_decided(tmp_path: Path) -> None:
+    """At the high rate it falls beyond chance over the tasks, and by unequal much under the two seeds."""
+    folder = make_dosed(tmp_path / "study", {**FROZEN, "sft_chosen": replace(FROZEN["sft_chosen"], shifted=0.4)})
+    cells = folder / "cells"
+    last = "rule_shift_t1_000040.jsonl"
+    (cells / "sft_seed1/episodes" / last).write_text((cells / "rl_seed1/episodes" / last).read_text())
+    told = headline(doses_of(folder))
+    assert told is not None and "Imitation (SFT) does not clearly lose the shifted rule at either dose." in told
