@@ -75,10 +75,18 @@ class Selection:
         return frozenset(choice.cell for choice in self.choices)
 
 
-def headline_measure(study: Study) -> str:
-    """What a study is about, where it does not say."""
-    del study
-    return "success"
+HEADLINE = "success"
+"""What a study is told by, where it does not say."""
+
+
+def title_of(measure: str) -> str:
+    """A measure in words."""
+    return measure_words(measure)
+
+
+def shifted_suite(study: Study) -> str | None:
+    """The suite of the shifted rule that a study is told by; None where there is none."""
+    return next(iter(study.shifted_suites), None)
 
 
 def description_of(study: Study) -> Mapping[str, Any]:
@@ -103,7 +111,7 @@ def choose(findings: Findings) -> Selection | None:
     if not select:
         return None
     suite, measure = suite_of(str(select))
-    measure = measure or headline_measure(study)
+    measure = measure or HEADLINE
     drawn = {float(row["temperature"]) for cell in study.cells.values() for row in cell.rows if row["suite"] == suite}
     if not drawn:
         return None
@@ -165,7 +173,7 @@ _OF_DIFFERENCE = ("value", "low", "high", "task_p", "seed_p", "n", "is_paired")
 
 def told(selection: Selection) -> list[str]:
     """What was chosen, a line a method, and what the study's file has to say for it."""
-    words = f"{selection.suite}, {measure_words(selection.measure)}"
+    words = f"{selection.suite}, {title_of(selection.measure)}"
     return [*(f"{words}: {sentence}" for sentence in map(sentence_of, selection.choices)), *_to_paste(selection)]
 
 
