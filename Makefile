@@ -3,11 +3,15 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install check test integration learning nightly ci demo clean
+.PHONY: help install check test integration learning nightly ci demo study studies grid clean
 
 BIN := .venv/bin
-# How often the demo repeats everything: SEEDS=3 is seeds 0, 1 and 2.
+# How often everything is repeated: SEEDS=3 is seeds 0, 1 and 2 of the demo or a grid, and 10, 11 and 12 of a study,
+# which no setting was found with.
 SEEDS ?= 1
+# The task of a study or a grid, and all that have one.
+TASK ?= gp_l
+TASKS := $(basename $(notdir $(wildcard $(patsubst %,configs/nano/%.yaml,gp_l gp_vl virl_l virl_vl))))
 INSTALLED := .venv/.installed
 
 help: ## list the commands
@@ -41,6 +45,15 @@ ci: check test integration learning ## all four, as CI does
 
 demo: $(INSTALLED) ## SFT and RL from one start at equal compute, the rule shifted: the study at nano scale, with its report
 	@$(BIN)/ruleshift compare configs/nano/gp_l.yaml configs/nano/demo.yaml --out runs/demo compare.seeds=[$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
+
+study: $(INSTALLED) ## SFT and RL of TASK, each at the chosen learning rate and at the paper's; started again, it goes on
+	@$(BIN)/ruleshift compare configs/nano/$(TASK).yaml --out runs/$(TASK) compare.seeds=[$(shell seq -s, 10 $$(($(SEEDS) + 9)))]
+
+studies: $(INSTALLED) ## the studies of all tasks, one after the other
+	@status=0; for task in $(TASKS); do $(MAKE) study TASK=$$task || status=1; done; exit $$status
+
+grid: $(INSTALLED) ## what the learning rates of TASK are chosen from, by validation under the rule of training
+	@$(BIN)/ruleshift compare configs/nano/$(TASK).yaml configs/nano/grid.yaml --out runs/$(TASK)_grid compare.seeds=[$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
 clean: ## remove .venv and what the tools left behind
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

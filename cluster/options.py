@@ -103,6 +103,9 @@ class SuiteConfig(_Options):
     """How many tasks; as `evaluation.episodes` where not set."""
     split: Literal["train", "validation", "test"] = "test"
     """Which split of the tasks."""
+    only_at_end: bool = False
+    """Whether only the final policy is measured on it, at the first of `evaluation.temperatures`: all that choosing
+    between runs needs."""
     fixation: dict[str, Any] | None = None
     """Environment options of the training rule: answers are also judged by it, so that those which are right by the
     old rule alone are counted."""
@@ -127,6 +130,9 @@ class EvaluationConfig(_Options):
     """For which k the chance is estimated that one of k samples is right; each at most `samples_per_task`."""
     generalisation_loss: int = Field(default=0, ge=0)
     """On how many held-out demonstrations the cross-entropy is measured."""
+    kl_to_start: int = Field(default=0, ge=0)
+    """On how many episodes of each suite it is measured how far the policy has moved from `learner.model`: the mean
+    over drawn tokens of how much likelier they have become. The model is held in memory and run on a core for it."""
     regurgitation: bool = True
     """Whether answers are held against those of the demonstrations that the data section names, imitated or not."""
 
@@ -150,6 +156,9 @@ class ArmConfig(_Options):
     """Whether it imitates or plays."""
     options: dict[str, Any] = {}
     """Sections and options that differ, as in `{learner: {optimizer: {learning_rate: 1.0e-4}}}`."""
+    dose: Literal["chosen", "paper", "both"] | None = None
+    """What its learning rate stands for: the one that validation has `chosen`, that of the `paper`, or `both`. Reports
+    tell them apart; nothing else changes."""
 
 
 class CompareConfig(_Options):
@@ -172,6 +181,10 @@ class CompareConfig(_Options):
     """How often each arm is measured, at equal shares of the budget."""
     temperatures: tuple[float, ...] = ()
     """At which further temperatures the start and the end of each arm are measured: what sharper draws alone give."""
+    select: str | None = None
+    """By which suite, and by which of its measures, the best of the runs that differ in their optimizer or in what is
+    swept is chosen, as in `validation/success`; without a measure, by success. The suite is of the validation split,
+    under the rule and the look of training."""
     side_by_side: int | None = Field(default=None, ge=1)
     """How many runs are made at the same time; without it, as many as the cluster has room for."""
 

@@ -22,6 +22,7 @@ from cluster.errors import ConfigError
 from cluster.faults import hint
 from cluster.options import ArmConfig, CompareConfig
 from cluster.record.run_directory import POLICY_FOLDER
+from study.selection import check_selection
 
 INIT = "init"
 TASKS_BETWEEN_SEEDS = 10_000_000
@@ -69,7 +70,7 @@ class Cell:
     @cached_property
     def digest(self) -> str:
         """Of everything that decides what the cell is; where it lies does not."""
-        made = self.config.model_dump(mode="json", by_alias=True)
+        made = self.config.model_dump(mode="json", by_alias=True, exclude={"compare"})
         made["cluster"].pop("folder")
         model = str(Path(self.config.learner.model or "").resolve())
         made["learner"]["model"] = model if self.start is None else self.start.digest
@@ -99,6 +100,7 @@ class Study:
             )
         folder = folder.resolve()
         cells = tuple(cell for seed in study.seeds for cell in _cells_of_seed(config, folder, seed, of_init))
+        check_selection(config, cells)
         return cls(config=config, folder=folder, cells=cells)
 
 

@@ -9,6 +9,7 @@ Cells are made one after another in this process or, where the cluster has room 
 """
 
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cluster.record.files import replace
 from cluster.record.run_directory import RunDirectory
 from cluster.session import StopRequest, ray_session, stop_signals
 from study.cells import Cell, Study
+from study.selection import roles
 from study.side_by_side import CellRunner, make_side_by_side, train_here
 
 MARK = "cell.json"
@@ -86,6 +88,8 @@ def _describe(study: Study) -> None:
         "starts": {name: cell.start and cell.start.name for name, cell in arms.items()},
         "arms": list(arms),
         "sweep": {name: {"arm": cell.arm, "values": dict(cell.values)} for name, cell in arms.items() if cell.values},
+        "roles": {name: asdict(role) for name, role in roles(study.cells, study.config).items()},
+        "select": options.select,
         "ledger": options.ledger,
         "budget": options.budget,
         "suites": {name: suite.title or name for name, suite in study.config.evaluation.suites.items()},

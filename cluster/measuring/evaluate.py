@@ -24,6 +24,7 @@ from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
+from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
@@ -43,21 +44,32 @@ class Evaluator:
         """Each suite with each temperature that it is to be played at."""
         evaluation = self._config.evaluation
         further = evaluation.final_temperatures if is_final else ()
-        temperatures = dict.fromkeys((*evaluation.temperatures, *further))
-        return [(suite, temperature) for suite in evaluation.suites for temperature in temperatures]
+        temperatures = list(dict.fromkeys((*evaluation.temperatures, *further)))
+        return [
+            (name, temperature)
+            for name, suite in evaluation.suites.items()
+            for temperature in (temperatures[: int(is_final)] if suite.only_at_end else temperatures)
+        ]
 
     def run(self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress) -> list[dict[str, Any]]:
         """One row for each suite and temperature; one is measured while the next is played."""
         config = self._config
-        environments, rows = suite_environments(config), []
+        environments, rows, moves = suite_environments(config), [], []
         if config.evaluation.regurgitation and self._training_targets is None:
             # Made once, while the first suite plays; routes with pictures take their time.
             self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
         for suite, temperature in wanted:
             progress.stage(f"evaluate {suite}")
-            rows.append(self._measure(suite, *environments[suite], temperature, iteration))
+            references = self._play(suite, *environments[suite], temperature)
+            context = {"iteration": iteration, "suite": suite, "temperature": temperature}
+            rows.append(self._measure(references, *environments[suite], context))
+            # The policy is its start before the first update, and a policy that draws nothing has no distribution.
+            moves.append((references[: config.evaluation.kl_to_start if iteration and temperature else 0], temperature))
         try:
-            return ray.get(rows)
+            distances = [{}] * len(rows)
+            if any(references for references, _ in moves):
+                distances = ray.get(_distances.options(num_cpus=0).remote(config.learner, moves))
+            return [{**row, **distance} for row, distance in zip(ray.get(rows), distances, strict=True)]
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 
@@ -75,8 +87,8 @@ class Evaluator:
             items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
         return {"generalisation_loss": self._actors.learner.loss_of(items)}
 
-    def _measure(self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int) -> Any:
-        """Play a suite; the reference of its row."""
+    def _play(self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float) -> list[Any]:
+        """The references of a suite's episodes, in the order of its tasks."""
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
         first = evaluation.first_seed
@@ -89,13 +101,18 @@ class Evaluator:
         played = list(self._actors.play(tasks, env, verifier, config))
         if not played:
             raise RunError(f"suite {suite} played nothing")
-        context = {"iteration": iteration, "suite": suite, "temperature": temperature}
-        references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
+        return [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
+
+    def _measure(
+        self, references: list[Any], env: EnvConfig, verifier: VerifierConfig, context: Mapping[str, Any]
+    ) -> Any:
+        """The reference of a suite's row."""
+        evaluation = self._config.evaluation
         return _measured.options(num_cpus=0).remote(
             references,
             env,
             verifier,
-            dict(options.fixation or {}),
+            dict(evaluation.suites[context["suite"]].fixation or {}),
             self._training_targets,
             evaluation.pass_at,
             str(self._directory.path),
@@ -134,6 +151,15 @@ def _measured(
         pass_at=pass_at,
     )
     return {**context, **row}
+
+
+@ray.remote
+def _distances(learner: LearnerConfig, moves: Sequence[tuple[list[Any], float]]) -> list[dict[str, float]]:
+    """How far the policy has moved from the model that it began as, by what each suite's first episodes drew."""
+    from cluster.measuring.distance import Start, moved
+
+    start = Start.load(Path(learner.model or ""), learner)
+    return [moved(start.log_ratios(ray.get(references), temperature)) for references, temperature in moves]
 
 
 @ray.remote

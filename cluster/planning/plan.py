@@ -163,7 +163,9 @@ def _batch(config: Config) -> Batch:
         steps_per_iteration=steps,
         num_steps=steps * cluster.iterations,
         num_evaluations=len(due),
-        episodes_per_evaluation=sum(suite.episodes or evaluation.episodes for suite in evaluation.suites.values())
+        episodes_per_evaluation=sum(
+            suite.episodes or evaluation.episodes for suite in evaluation.suites.values() if not suite.only_at_end
+        )
         * per_task,
     )
 

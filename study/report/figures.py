@@ -191,10 +191,10 @@ def _sweep(findings: Findings, key: str) -> tuple[Figure, str]:
         axis.set_ylabel("success (%)")
         axis.set_title(study.suites[suite], loc="left", fontsize=8)
     values = sorted({value for points in lines.values() for value, _ in points})
-    if values[0] > 0 and values[-1] > 20 * values[0]:
+    if values[0] > 0 and values[-1] >= 10 * values[0]:
         axes[-1].set_xscale("log")
-    else:
-        axes[-1].set_xticks(values)
+        axes[-1].minorticks_off()
+    axes[-1].set_xticks(values, [f"{value:g}" for value in values])
     axes[-1].set_xlabel(key)
     add_legend(figure, axes[0])
     return figure, f"Success at the end of training by {key}, at equal compute; dashed, the policy before it."

@@ -41,7 +41,8 @@ class Findings:
         self.study = study
         self._clusters: dict[str, ClusterOf] = {}
         self.difference = cache(self._difference)
-        """(one, other, suite, measure, temperature) → Difference or None."""
+        """(one, other, suite, measure, temperature, of_other) → Difference or None; `of_other` is the temperature that
+        the other is drawn at, where it is another."""
 
     @property
     def reading(self) -> str | None:
@@ -94,17 +95,18 @@ class Findings:
         between = [(arms[later], arms[first]) for later in range(len(arms)) for first in range(later)]
         return [*((arm, self.study.beginning) for arm in arms), *between]
 
-    def _pairs(self, one: str, other: str, suite: str, temperature: float) -> list[tuple[Point, Point]]:
-        study = self.study
-        both = [
-            (study.last(one, seed, suite, temperature), study.last(other, seed, suite, temperature))
-            for seed in study.seeds
-        ]
+    def _pairs(
+        self, one: str, other: str, suite: str, temperature: float, of_other: float | None = None
+    ) -> list[tuple[Point, Point]]:
+        study, at = self.study, temperature if of_other is None else of_other
+        both = [(study.last(one, seed, suite, temperature), study.last(other, seed, suite, at)) for seed in study.seeds]
         # A run that was measured but once has nothing to be compared with.
         return [(first, last) for first, last in both if first and last and first.row is not last.row]
 
-    def _difference(self, one: str, other: str, suite: str, measure: str, temperature: float) -> Difference | None:
-        pairs = self._pairs(one, other, suite, temperature)
+    def _difference(
+        self, one: str, other: str, suite: str, measure: str, temperature: float, of_other: float | None = None
+    ) -> Difference | None:
+        pairs = self._pairs(one, other, suite, temperature, of_other)
         return compare(pairs, measure, self._judge(measure), self._cluster_of(suite)) if pairs else None
 
     def _judge(self, measure: str) -> Judge | None:
@@ -128,7 +130,7 @@ class Findings:
         of_one, of_other = (over_seeds([rate for rate in side if rate]) for side in rates)
         assert of_one is not None and of_other is not None  # since there is a pair
         before = other == self.study.beginning
-        kind = _kind(found)
+        kind = kind_of(found)
         verb = _verb(kind, found.value, falls=before)
         where = f"{one}, {self.study.suites[suite]}{_drawn(temperature, self.study)}"
         against = f"from {percent(of_other.value)} to {percent(of_one.value)}"
@@ -174,7 +176,8 @@ def _passes(episode: EpisodeRecord, check: str) -> bool | None:
     return episode.turns[0].checks.get(check) if episode.turns and episode.end != EpisodeEnd.FAILED else None
 
 
-def _kind(found: Difference) -> Kind:
+def kind_of(found: Difference) -> Kind:
+    """Whether it is more than chance, and in which direction."""
     if found.is_significant:
         return "higher" if found.value > 0 else "lower"
     return "unsure" if found.holds_over_tasks else "same"

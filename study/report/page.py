@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 
 from study.report.caveats import Caveat, Table, budget_notes, caveats
 from study.report.differences import over_seeds
+from study.report.dose import Doses, headline, sentences
+from study.report.dose_tables import chosen_table, rate_caveats
 from study.report.drawing import as_inline_svg
+from study.report.elicitation import told_apart
 from study.report.findings import Findings, count_of_tests, measure_words
 from study.report.numbers import packed
 from study.report.records import COMPUTE, Point, Rate, Study, measures_of
@@ -39,7 +42,7 @@ _MAIN = (
 """Measures that the page shows at once; the others can be unfolded."""
 
 
-def make_page(findings: Findings, figures: Mapping[str, tuple[Figure, str]]) -> str:
+def make_page(findings: Findings, doses: Doses, figures: Mapping[str, tuple[Figure, str]]) -> str:
     """The whole page."""
     study = findings.study
     arms = ", ".join(study.arms) if study.init else "one run"
@@ -55,11 +58,11 @@ def make_page(findings: Findings, figures: Mapping[str, tuple[Figure, str]]) -> 
         subtitle=escape(f"{arms}; {seeds} seed{'s' if seeds > 1 else ''}; {', '.join(study.suites.values())}"),
         style=_file("page.css"),
         script=_file("page.js"),
-        summary=_summary(findings),
+        summary=_summary(findings, doses),
         figures="\n".join(_figure(name, figure, caption) for name, (figure, caption) in figures.items()),
-        findings=_findings(findings),
+        findings=_findings(findings, doses),
         tables=_final_tables(findings) + _way_table(findings),
-        caveats="\n".join(map(_caveat, caveats(findings))),
+        caveats="\n".join(map(_caveat, [*rate_caveats(doses), *caveats(findings)])),
         compute=_compute(study),
         configs=_configs(study),
         number_data=as_script({**packed(study), "ledger": study.ledger}),
@@ -96,22 +99,28 @@ def _text(words: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
 
 
-def _summary(findings: Findings) -> str:
+def _summary(findings: Findings, doses: Doses) -> str:
+    claim = f"<p><strong>{_text(told)}</strong></p>" if (told := headline(doses)) else ""
     lines = "".join(f"<li>{_text(line)}</li>" for line in findings.three_numbers())
     notes = "".join(f'<p class="warning">{escape(note)}</p>' for note in budget_notes(findings.study))
-    return f'<ul class="key">{lines}</ul>{notes}'
+    return f'{claim}<ul class="key">{lines}</ul>{notes}'
 
 
 def _figure(name: str, figure: Figure, caption: str) -> str:
     return f"<figure>{as_inline_svg(figure, name)}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
-def _findings(findings: Findings) -> str:
-    found = findings.sentences()
+def _findings(findings: Findings, doses: Doses) -> str:
+    found = [*findings.sentences(), *told_apart(findings, doses.measure)]
     if not found:
         return "<p>There is one evaluation and nothing to compare it with.</p>"
     items = "".join(f'<li class="{finding.kind}">{_text(finding.text)}</li>' for finding in found)
-    return f'<ul class="findings">{items}</ul><p class="note">{escape(count_of_tests(found))}</p>'
+    at_doses = "".join(f"<p>{_text(sentence)}</p>" for sentence in sentences(doses))
+    chosen = as_table(chosen_table(doses.selection)) if doses.selection else ""
+    return (
+        f'{at_doses}<ul class="findings">{items}</ul><p class="note">{escape(count_of_tests(found))}</p>'
+        f"{chosen and '<h3>What validation chose</h3>'}{chosen}"
+    )
 
 
 def _final_tables(findings: Findings) -> str:

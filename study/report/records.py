@@ -212,8 +212,7 @@ def rate_of(row: Row, measure: str) -> Rate | None:
 
 def measures_of(row: Row) -> list[str]:
     """The names of what was measured, without compute, context and the ends of intervals."""
-    rest = {f"{name}{ending}" for name in row for ending in ("_n", "_low", "_high")}
-    skipped = {*_CONTEXT, *rest}
+    skipped = {*_CONTEXT, *(f"{name}{ending}" for name in row for ending in ("_n", "_low", "_high"))}
     return [
         name
         for name, value in row.items()
@@ -258,7 +257,8 @@ def _read_compared(folder: Path, file: Path) -> Study:
             inner = folder / "cells" / f"{arm}_seed{seed}"
             if rows := _rows(inner):
                 cells[arm, seed] = Cell(arm, seed, inner, rows)
-    found = {row["suite"] for cell in cells.values() for row in cell.rows}
+    # What chose is no result: it stands apart in the report.
+    found = {row["suite"] for cell in cells.values() for row in cell.rows} - {str(told.get("select")).partition("/")[0]}
     suites = {str(suite): str(words) for suite, words in (told.get("suites") or {}).items() if suite in found}
     return Study(
         folder=folder,

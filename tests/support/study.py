@@ -52,12 +52,10 @@ def make_study(folder: Path, *, seeds: Sequence[int] = (0, 1), answer: str = "",
     }
     (folder / "study.json").write_text(json.dumps(description))
     for seed in seeds:
-        write_cell(folder / "cells" / f"init_seed{seed}", "init", seed, {0: _apart(INIT_RATES, seed)}, answer=answer)
+        write_cell(folder / "cells" / f"init_seed{seed}", "init", seed, {0: apart(INIT_RATES, seed)}, answer=answer)
         for arm, final in FINAL_RATES.items():
             rates = {
-                iteration: _apart(
-                    {suite: _between(INIT_RATES[suite], final[suite], iteration) for suite in SUITES}, seed
-                )
+                iteration: apart({suite: between(INIT_RATES[suite], final[suite], iteration) for suite in SUITES}, seed)
                 for iteration in EVALUATIONS
             }
             write_cell(folder / "cells" / f"{arm}_seed{seed}", arm, seed, rates, answer=answer)
@@ -71,11 +69,21 @@ def make_run(folder: Path) -> Path:
 
 
 def write_cell(
-    folder: Path, arm: str, seed: int, rates: Mapping[int, Mapping[str, float]], *, answer: str = ""
+    folder: Path,
+    arm: str,
+    seed: int,
+    rates: Mapping[int, Mapping[str, float]],
+    *,
+    answer: str = "",
+    temperature: float = 1.0,
+    learning_rate: float | None = None,
+    more: Mapping[int, Mapping[str, float]] | None = None,
 ) -> Path:
-    """The folder of a run: for each evaluation and suite, episodes that succeed at that rate."""
-    (folder / "episodes").mkdir(parents=True)
-    (folder / "config.yaml").write_text(CONFIG.format(rate=0.001 if arm == "sft" else 0.0002))
+    """The folder of a run: for each evaluation and suite, episodes that succeed at that rate, and what `more` says of
+    an evaluation."""
+    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    rate = learning_rate or (0.001 if arm == "sft" else 0.0002)
+    (folder / "config.yaml").write_text(CONFIG.format(rate=rate))
     for iteration, by_suite in rates.items():
         compute = {
             "compute/flops": iteration * 1e11,
@@ -86,20 +94,22 @@ def write_cell(
         }
         for suite, rate in by_suite.items():
             episodes = _episodes(suite, rate, f"{arm} {seed} {iteration}", answer)
-            context: dict[str, Any] = {"iteration": iteration, "suite": suite, "temperature": 1.0}
-            name = f"{suite}_t1_{iteration:06d}.jsonl"
+            context: dict[str, Any] = {"iteration": iteration, "suite": suite, "temperature": temperature}
+            name = f"{suite}_t{temperature:g}_{iteration:06d}.jsonl"
             append_episodes(folder / "episodes" / name, episodes, **context, arm=arm, chat=Halves())
-            append_rows(folder / "evaluations.jsonl", [{**context, **evaluate_episodes(episodes), **compute}])
+            told = {**evaluate_episodes(episodes), **(more or {}).get(iteration, {}), **compute}
+            append_rows(folder / "evaluations.jsonl", [{**context, **told}])
         metrics = {"iteration": iteration, "learner/optimizer_steps": 5.0, "learner/entropy": 1 / (1 + iteration)}
         append_rows(folder / "metrics.jsonl", [{**metrics, **compute}])
     return folder
 
 
-def _between(first: float, last: float, iteration: int) -> float:
+def between(first: float, last: float, iteration: int) -> float:
+    """What is reached on the way."""
     return first + (last - first) * iteration / EVALUATIONS[-1]
 
 
-def _apart(rates: Mapping[str, float], seed: int) -> dict[str, float]:
+def apart(rates: Mapping[str, float], seed: int) -> dict[str, float]:
     """Seeds differ by one task."""
     return {suite: rate + seed % 2 / NUM_TASKS for suite, rate in rates.items()}
 

@@ -14,7 +14,7 @@ from rollout.console import ExpertPlayer, play
 from study.cells import Study
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-WHAT_IS_NO_RUN = {"configs/nano/demo.yaml"}
+WHAT_IS_NO_RUN = {f"configs/nano/{name}.yaml" for name in ("demo", "grid")}
 RUNS = sorted(
     str(file.relative_to(CONFIGS.parent))
     for file in CONFIGS.rglob("*.yaml")
