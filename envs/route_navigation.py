@@ -4,8 +4,9 @@
                        └▶ wrong: the same place again with the verdict, until the attempts are used up
 
 What can shift between training and test: the rule (turns named by the compass or from where one faces), the
-look (another city), the wording. `training_actions` names the vocabulary of training where a test uses the
-other one. Preset `paper` differs from `corrected` in four things, each a fault of the original:
+look (another city, or the same with another `city.look`), the wording. `training_actions` names the vocabulary of
+training where a test uses the other one. Preset `paper` differs from `corrected` in four things, each a fault of the
+original:
 
     |                         | corrected                      | paper                                    |
     | word for a turn         | difference of headings wrapped | as it stands: from 350° to 10° is "left" |

@@ -1,8 +1,9 @@
 """Builds a made-up city and writes it as a folder of routes, in the very format of the real V-IRL routes.
 
     build_city(folder, style=…, num_routes=…, seed=…) ─▶ CitySummary
-      draw_map, add_places            streets, and named places on them         map.py
+      draw_map, add_places            streets, and named places on them         map.py, names.py
       find_routes                     shortest drives between places            routes.py
+      SignsOnTheWay                   with emblems: their signs differ          landmarks.py
       route_records                   each route as the file describes it       records.py
       _name_panoramas                 where pictures stand: all along every street that a route walks
       build_scene, draw_panorama      what is seen there                        scene.py, panorama.py
@@ -24,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from envs._city.landmarks import SignsOnTheWay
 from envs._city.map import CityMap, add_places, draw_map
+from envs._city.names import Pairs, check_signs, names_of
 from envs._city.panorama import draw_panorama
 from envs._city.records import route_records
 from envs._city.routes import Route, find_routes, geocode_at
@@ -80,14 +83,20 @@ def build_city(
     panorama_width: int = 1024,
     num_turns: tuple[int, int] = (2, 6),
     pictures: bool = True,
+    look: str | None = None,
+    pairs: Pairs = "all",
 ) -> CitySummary:
     """Writes a city with `num_routes` routes of `num_turns` (fewest, most) turns into a fresh folder."""
     _check_arguments(folder, style, num_routes, panorama_width, num_turns)
+    check_signs(style, look, pairs)
     generator = Random(seed)
     num_blocks = min(MAX_BLOCKS, MIN_BLOCKS + math.isqrt(num_routes) // 2)
     city_map = draw_map(STYLES[style].layout, num_blocks, generator)
-    places = add_places(city_map, generator)
-    routes = find_routes(city_map, places, num_routes=num_routes, num_turns=num_turns, generator=generator)
+    places = add_places(city_map, names_of(STYLES[style], pairs), generator)
+    accepts = SignsOnTheWay(city_map, places) if STYLES[style].color_names else lambda _: True
+    routes = find_routes(
+        city_map, places, num_routes=num_routes, num_turns=num_turns, generator=generator, accepts=accepts
+    )
     records = route_records(routes, places, region=style)
     panoramas = _name_panoramas(city_map, routes, prefix=f"{style}-{seed}")
     mapping = {geocode_at(point): name for point, name in panoramas.items()}
@@ -98,7 +107,7 @@ def build_city(
         (unfinished / "route_infos.json").write_text(json.dumps([records, len(records)], indent=1) + "\n")
         (unfinished / "gps_pano_mapping.pkl").write_bytes(pickle.dumps(mapping, protocol=PICKLE_PROTOCOL))
         if pictures:
-            scene = build_scene(city_map, places, STYLES[style].look, generator)
+            scene = build_scene(city_map, places, STYLES[look or style].look, generator)
             _write_pictures(unfinished / "street_views", scene, panoramas, panorama_width, generator)
         unfinished.replace(folder)
     finally:

@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from envs._city.names import Pairs, check_signs
 from envs._city.styles import STYLES
 
 
@@ -22,16 +23,23 @@ class CityConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     style: str = "manhattan"
-    """How its streets lie and what its houses look like: an entry of `envs/_city/styles.py`."""
+    """How its streets lie and what its houses look like: an entry of `envs/_city/styles.yaml`. The signs of `emblem`,
+    `emblem_dusk` and `emblem_brick` can be read in pictures of 112 to 224 pixels, those of the others in large ones."""
+    look: str | None = None
+    """Whose houses, sky and signs it has, if not its own style's: the same routes, which look otherwise."""
+    pairs: Pairs = "all"
+    """In a style with emblems, which pairs of emblem and colour its signs show: `seen` are three of four, `unseen`
+    the others, to test a model on."""
     num_routes: int | None = Field(default=None, ge=1, le=2000)
     """How many routes lead through it, of all splits together; without a number it is 200 in words and 32 with
-    pictures, which take some 0.4 seconds and 1 MB a route to draw, once."""
+    pictures, which take some 0.4 seconds and 1 MB a route to draw, once; a fourth of the time and a tenth of the room
+    with emblems and a `panorama_width` of 528."""
     num_turns: tuple[int, int] = (2, 6)
     """The fewest and the most turns on the way."""
     seed: int = Field(default=0, ge=0)
     """Another seed is another city of the same style."""
     panorama_width: int = Field(default=1024, ge=64, le=8192, multiple_of=2)
-    """Pixels around the horizon. Only pictures depend on it."""
+    """Pixels around the horizon. Only pictures depend on it; three times their `image_size` is enough."""
 
     @field_validator("num_turns")
     @classmethod
@@ -49,6 +57,11 @@ class CityConfig(BaseModel):
             raise ValueError(f"no city style is called '{style}'; {hint}")
         return style
 
+    @model_validator(mode="after")
+    def _signs_show_what_names_say(self) -> "CityConfig":
+        check_signs(self.style, self.look, self.pairs)
+        return self
+
 
 def city_folder(config: CityConfig, *, pictures: bool) -> Path:
     """The folder that holds the city, which is built now if it is not there yet."""
@@ -56,7 +69,7 @@ def city_folder(config: CityConfig, *, pictures: bool) -> Path:
     options = config.model_dump()
     options["num_routes"] = config.num_routes or (32 if pictures else 200)
     if not pictures:
-        del options["panorama_width"]
+        del options["panorama_width"], options["look"]
     digest = hashlib.sha256(f"{_builder_digest()} {pictures} {sorted(options.items())}".encode()).hexdigest()[:16]
     folder = cache / f"city-{digest}"
     if not folder.is_dir():

@@ -7,16 +7,16 @@ What lies under houses is drawn as pavement; nobody sees it.
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from envs._city.scene import ZEBRA_DEPTH, Scene
-from envs._city.styles import Color
+from envs._city.scene import Scene, Zebra
+from envs._city.styles import Color, Look
 
-MARKING: Color = (238, 238, 232)
 MARKING_WIDTH, DASH_LENGTH, DASH_PERIOD = 0.3, 2.6, 6.0
 MIN_DASH_DISTANCE = 16.0
 """From a crossing to the nearest dash, beyond the zebra."""
-ZEBRA_STRIPE, ZEBRA_PERIOD = 0.65, 1.3
 KERB_WIDTH, KERB_SHADE = 0.35, 0.78
 
 
@@ -44,35 +44,47 @@ class _Drawing:
 
 def ground_map(scene: Scene, eye: complex, *, reach: float, scale: float) -> Image.Image:
     """The ground within `reach` metres to each side of a point, at `scale` metres a pixel."""
-    drawing = _Drawing(eye, reach, scale, scene.look.pavement)
+    look, markings = scene.look, scene.look.markings
+    drawing = _Drawing(eye, reach, scale, look.pavement)
     # No corner of the map is further away than this.
     radius = reach * math.sqrt(2) + scene.half_width
-    streets = [street for street in scene.streets if _distance(eye, *street) < radius]
-    red, green, blue = (round(channel * KERB_SHADE) for channel in scene.look.pavement)
-    half_road = scene.look.road_half_width
-    for half_width, color in ((half_road + KERB_WIDTH, (red, green, blue)), (half_road, scene.look.road)):
+    streets = scene.streets[_distances(eye, scene.streets) < radius].tolist()
+    ends = {end for street in streets for end in street}
+    red, green, blue = (round(channel * KERB_SHADE) for channel in look.pavement)
+    half_road = look.road_half_width
+    for half_width, color in ((half_road + KERB_WIDTH, (red, green, blue)), (half_road, look.road)):
         for start, end in streets:
             drawing.line(start, end, 2 * half_width, color)
-            drawing.disc(start, half_width, color)
+        for end in ends:
             drawing.disc(end, half_width, color)
-    for start, end in streets:
-        along = (end - start) / abs(end - start)
-        distance = MIN_DASH_DISTANCE
-        while distance < abs(end - start) - MIN_DASH_DISTANCE:
-            begin = start + along * distance
-            drawing.line(begin, begin + along * DASH_LENGTH, MARKING_WIDTH, MARKING)
-            distance += DASH_PERIOD
-    for zebra in scene.zebras:
-        if abs(zebra.middle - eye) < radius:
-            depth = zebra.along * ZEBRA_DEPTH / 2
-            for stripe in range(int(2 * half_road / ZEBRA_PERIOD)):
-                across = zebra.along * 1j * (ZEBRA_PERIOD * (stripe + 0.5) - half_road)
-                middle = zebra.middle + across
-                drawing.line(middle - depth, middle + depth, ZEBRA_STRIPE, MARKING)
+    if markings.dashes:
+        for start, end in streets:
+            _draw_dashes(drawing, start, end, markings.color)
+    # Bars narrower than a pixel would only flicker.
+    if markings.stripe >= scale:
+        for zebra in scene.zebras:
+            if abs(zebra.middle - eye) < radius:
+                _draw_zebra(drawing, zebra, look)
     return drawing.image
 
 
-def _distance(point: complex, start: complex, end: complex) -> float:
-    way = end - start
-    share = ((point - start) / way).real
-    return abs(point - start - way * min(1.0, max(0.0, share)))
+def _draw_dashes(drawing: _Drawing, start: complex, end: complex, color: Color) -> None:
+    along = (end - start) / abs(end - start)
+    distance = MIN_DASH_DISTANCE
+    while distance < abs(end - start) - MIN_DASH_DISTANCE:
+        begin = start + along * distance
+        drawing.line(begin, begin + along * DASH_LENGTH, MARKING_WIDTH, color)
+        distance += DASH_PERIOD
+
+
+def _draw_zebra(drawing: _Drawing, zebra: Zebra, look: Look) -> None:
+    width, depth = look.markings.stripe, zebra.along * look.markings.depth / 2
+    for stripe in range(int(look.road_half_width / width)):
+        middle = zebra.middle + zebra.along * 1j * (2 * width * (stripe + 0.5) - look.road_half_width)
+        drawing.line(middle - depth, middle + depth, width, look.markings.color)
+
+
+def _distances(point: complex, streets: NDArray[np.complex128]) -> NDArray[np.float64]:
+    starts, ways = streets[:, 0], streets[:, 1] - streets[:, 0]
+    shares = np.clip(((point - starts) / ways).real, 0.0, 1.0)
+    return np.abs(point - starts - ways * shares)

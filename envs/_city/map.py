@@ -1,7 +1,7 @@
 """The map of a made-up city: crossings, the streets between them, and the named places on those streets.
 
     draw_map(layout, num_blocks) ─▶ CityMap      crossings, street names, and who is next to whom
-    add_places(city_map)         ─▶ Place, …     at corners, to turn at, and mid-street, to start and end at
+    add_places(city_map, names)  ─▶ Place, …     at corners, to turn at, and mid-street, to start and end at
 
 A point is a complex number, metres east + 1j · metres north of the middle of the city: the way from one point
 to another is a subtraction, its length is `abs`, and `* 1j` is a quarter turn to the left. All chance comes
@@ -10,17 +10,16 @@ from one generator.
 
 import cmath
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from envs._city.styles import FIRST_WORDS, KINDS, SECOND_WORDS, STREET_WORDS, Layout
+from envs._city.styles import KINDS, STREET_WORDS, Layout
 
 MIN_STREET_LENGTH = 55.0
 MIN_FORK_ANGLE = math.radians(40)
 """Streets that leave a crossing closer together than this would have no room for a house between them."""
-MAX_VIEWPOINT_SPACING = 14.0
 FRONT_WIDTH = 8.0
 """How much of a street a place takes up."""
 CORNER_DISTANCE = 17.4
@@ -55,6 +54,8 @@ class CityMap:
     """By the two crossings, the lower number first."""
     half_width: float
     """From the middle of a street to the house fronts."""
+    viewpoint_spacing: float = 14.0
+    """The most between two panoramas of a street."""
 
     def vector(self, start: int, end: int) -> complex:
         """The way from one crossing to another."""
@@ -66,7 +67,7 @@ class CityMap:
 
     def viewpoints(self, start: int, end: int) -> list[complex]:
         """Where panoramas stand on a block: evenly spaced, from one crossing to the other, both included."""
-        steps = math.ceil(abs(self.vector(start, end)) / MAX_VIEWPOINT_SPACING)
+        steps = math.ceil(abs(self.vector(start, end)) / self.viewpoint_spacing)
         # Always reckoned from the lower number, so that both directions give the very same floats.
         low, high = min(start, end), max(start, end)
         points = [self.crossings[low] + self.vector(low, high) * step / steps for step in range(steps)]
@@ -88,7 +89,7 @@ class Place:
     Example: on the left of a street that leads north from crossing 3 to crossing 7.
 
         Place(name="Amber Otter Bakery", place_type="bakery", point=-9 + 14.9j, along=1j, side=1, street=(3, 7),
-              address="214 Elm Street", rating=4.4, num_reviews=310)
+              seen_from=0j, address="214 Elm Street", rating=4.4, num_reviews=310)
     """
 
     name: str
@@ -102,6 +103,8 @@ class Place:
     """Which side of `along` it is on: 1 left, -1 right."""
     street: tuple[int, int]
     """The two crossings its block lies between."""
+    seen_from: complex
+    """Where one is asked about it: the middle of its crossing, or the nearest viewpoint of its street."""
     address: str
     rating: float
     num_reviews: int
@@ -143,6 +146,7 @@ def draw_map(layout: Layout, num_blocks: int, generator: Random) -> CityMap:
         around=tuple(around),
         street_names=names,
         half_width=layout.half_width,
+        viewpoint_spacing=layout.viewpoint_spacing,
     )
 
 
@@ -217,25 +221,24 @@ def _largest_part_without_dead_ends(neighbours: dict[_Key, set[_Key]]) -> list[_
     return sorted(max(parts, key=len))
 
 
-def add_places(city_map: CityMap, generator: Random) -> tuple[Place, ...]:
-    """Named places at the corners of crossings and in the middle of streets."""
+def add_places(city_map: CityMap, names: Sequence[str], generator: Random) -> tuple[Place, ...]:
+    """Places at the corners of crossings and in the middle of streets, each with one of the names."""
     spots = [*_corner_spots(city_map, generator), *_mid_street_spots(city_map, generator)]
-    num_names = len(FIRST_WORDS) * len(SECOND_WORDS) * len(KINDS)
+    if len(spots) > len(names):
+        raise ValueError(f"the city has {len(spots)} places and only {len(names)} names; ask for fewer routes")
     places = []
-    for (start, end, distance, side), name in zip(spots, generator.sample(range(num_names), len(spots)), strict=True):
-        rest, kind = divmod(name, len(KINDS))
-        second, first = divmod(rest, len(FIRST_WORDS))
-        word, place_type = list(KINDS.items())[kind]
+    for (start, end, distance, side, seen_from), name in zip(spots, generator.sample(names, len(spots)), strict=True):
         along = city_map.vector(start, end) / abs(city_map.vector(start, end))
         front = city_map.crossings[start] + along * distance + along * 1j * side * city_map.half_width
         places.append(
             Place(
-                name=f"{FIRST_WORDS[first]} {SECOND_WORDS[second]} {word}",
-                place_type=place_type,
+                name=name,
+                place_type=KINDS[name.split()[-1]],
                 point=front,
                 along=along,
                 side=side,
                 street=(start, end),
+                seen_from=seen_from,
                 address=f"{generator.randint(1, 400)} {city_map.street_name(start, end)}",
                 rating=round(generator.uniform(3.4, 4.9), 1),
                 num_reviews=int(10 ** generator.uniform(1.0, 3.7)),
@@ -244,7 +247,8 @@ def add_places(city_map: CityMap, generator: Random) -> tuple[Place, ...]:
     return tuple(places)
 
 
-_Spot = tuple[int, int, float, int]  # from this crossing, towards that one, so many metres, left (1) or right (-1)
+# From this crossing, towards that one, so many metres, left (1) or right (-1), seen from that point.
+_Spot = tuple[int, int, float, int, complex]
 
 
 def _corner_spots(city_map: CityMap, generator: Random) -> Iterator[_Spot]:
@@ -261,15 +265,17 @@ def _corner_spots(city_map: CityMap, generator: Random) -> Iterator[_Spot]:
             apart = all(abs(cmath.phase(seen / other)) >= MIN_CORNER_ANGLE for other in taken)
             if has_room and apart and len(taken) < wanted:
                 taken.append(seen)
-                yield crossing, end, distance, side
+                yield crossing, end, distance, side, city_map.crossings[crossing]
 
 
 def _mid_street_spots(city_map: CityMap, generator: Random) -> Iterator[_Spot]:
     for start, end in city_map.street_names:
         length = abs(city_map.vector(start, end))
-        steps = [abs(point - city_map.crossings[start]) for point in city_map.viewpoints(start, end)]
-        steps = [step for step in steps if MIN_DISTANCE_TO_CROSSING <= step <= length - MIN_DISTANCE_TO_CROSSING]
+        steps = [(abs(point - city_map.crossings[start]), point) for point in city_map.viewpoints(start, end)]
+        last = length - MIN_DISTANCE_TO_CROSSING
+        steps = [(step, point) for step, point in steps if MIN_DISTANCE_TO_CROSSING <= step <= last]
         for side in (1, -1):
             if steps and generator.random() < MID_STREET_SHARE:
                 shift = generator.uniform(-MAX_SHIFT_ALONG_STREET, MAX_SHIFT_ALONG_STREET)
-                yield start, end, generator.choice(steps) + shift, side
+                step, point = generator.choice(steps)
+                yield start, end, step + shift, side, point

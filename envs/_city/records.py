@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from envs._city.landmarks import LANDMARK_RADIUS, landmark_at
 from envs._city.map import Place
 from envs._city.routes import Leg, Route, geocode_at
 from envs._routes.compass import Point, bearing, compass_word, distance_metres, side_word, turn_word
 
-LANDMARK_RADIUS = 18.0
-"""Metres around a turn within which its landmark is looked for."""
-MIN_LANDMARK_REVIEWS = 10
 DRIVING_SPEED = 5.0
 """Metres a second, for the durations that a map service would give."""
 POLYLINE_PRECISION = 100_000
@@ -88,17 +86,11 @@ def _place_record(place: Place, seen_from: Point, region: str) -> Record:
 
 
 def _landmark(leg: Leg, places: list[Place], region: str) -> Record | None:
-    """The most reviewed place near the end of a leg, as seen by someone who arrives along it."""
-    turn = geocode_at(leg.points[-1])
-    near = [
-        place
-        for place in places
-        if place.num_reviews >= MIN_LANDMARK_REVIEWS
-        and distance_metres(turn, geocode_at(place.point)) <= LANDMARK_RADIUS
-    ]
-    if not near:
+    """The landmark of the turn at the end of a leg, as seen by someone who arrives along it."""
+    place = landmark_at(leg.points[-1], places)
+    if place is None:
         return None
-    record = _place_record(max(near, key=lambda place: place.num_reviews), turn, region)
+    record = _place_record(place, geocode_at(leg.points[-1]), region)
     side = side_word(leg.heading, record["heading"])
     return record | {"spatial_relation": side, "expression": f"{record['name']} is on your {side}"}
 

@@ -102,8 +102,9 @@ def find_routes(
     num_routes: int,
     num_turns: tuple[int, int],
     generator: Random,
+    accepts: Callable[[Route], bool] = lambda _: True,
 ) -> list[Route]:
-    """Different routes with at least `num_turns[0]` and at most `num_turns[1]` turns on the way."""
+    """Different routes that it accepts, with at least `num_turns[0]` and at most `num_turns[1]` turns on the way."""
     shortest = cache(lambda crossing: _shortest_ways(city_map, crossing))
     ends = [place for place in places if _is_mid_street(city_map, place)]
     routes: dict[tuple[complex, complex], Route] = {}
@@ -117,9 +118,10 @@ def find_routes(
         if start.street == destination.street or key in routes:
             continue
         legs = _legs(city_map, start, destination, shortest)
-        if room.get(len(legs) - 1, 0) and _is_unmistakable(city_map, legs):
+        route = Route(start=start, destination=destination, legs=legs)
+        if room.get(len(legs) - 1, 0) and _is_unmistakable(city_map, legs) and accepts(route):
             room[len(legs) - 1] -= 1
-            routes[key] = Route(start=start, destination=destination, legs=legs)
+            routes[key] = route
         if len(routes) == num_routes:
             return list(routes.values())
     raise ValueError(

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs._city.map import FRONT_WIDTH, CityMap, Place
-from envs._city.styles import Color, Look
+from envs._city.names import pair_of
+from envs._city.styles import COLORS, Color, Look
 
 WALL, WINDOW, FRAME, ROOF, SHOP, NUM_MATERIALS = range(6)
 """What a spot of a wall is made of: the second axis of `Walls.colors`."""
@@ -34,7 +35,8 @@ FRONT_OFFSET = 0.4
 """How far the front of a place stands out from its neighbours, and its sign from the front."""
 KERB_OFFSET = 1.2
 """From the kerb to the trees and lights beside it."""
-ZEBRA_DEPTH = 3.2
+EYE_HEIGHT = 2.5
+"""Of whoever looks."""
 LIGHT_HEIGHT = 4.6
 TREE_HEIGHTS = (5.0, 7.5)
 TREE_SPACING_JITTER = (0.85, 1.15)
@@ -97,12 +99,15 @@ class Upright:
 class Sign:
     """A board with a place's name, turned towards whoever looks.
 
-    Example: Sign(name="Amber Otter Bakery", point=35.2 - 8.2j, color=(20, 72, 148))
+    Example: Sign(name="Amber Otter Bakery", point=35.2 - 8.2j, front=1j, color=(20, 72, 148))
     """
 
     name: str
     point: complex
+    front: complex
+    """The direction, of length 1, towards where one is asked about the place."""
     color: Color
+    """Of its emblem; without emblems, of the board."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +116,8 @@ class Scene:
 
     look: Look
     half_width: float
-    streets: tuple[tuple[complex, complex], ...]
+    streets: NDArray[np.complex128]
+    """The two ends of each block, in rows."""
     houses: Walls
     hedges: Walls
     """Low enough to look over, so drawn in front of the houses rather than instead of them."""
@@ -144,17 +150,22 @@ def build_scene(city_map: CityMap, places: tuple[Place, ...], look: Look, genera
                     houses.extend(_house(lot, side, look, generator, color=None))
     signs = []
     for place in places:
-        color = generator.choice(SIGN_COLORS)
+        emblems = look.boards.emblems
+        color = COLORS[pair_of(place.name)[0]] if emblems else generator.choice(SIGN_COLORS)
         inwards = place.along * 1j * place.side
         middle = place.point - inwards * FRONT_OFFSET
         half = place.along * FRONT_WIDTH / 2
-        houses.extend(_house((middle - half, middle + half), place.side, look, generator, color=color))
-        signs.append(Sign(name=place.name, point=middle - inwards * FRONT_OFFSET, color=color))
+        # The colour of an emblem is seen on its board alone, which can be read only from where it is asked about.
+        shop = None if emblems else color
+        houses.extend(_house((middle - half, middle + half), place.side, look, generator, color=shop))
+        point = middle - inwards * FRONT_OFFSET
+        front = (place.seen_from - point) / abs(place.seen_from - point)
+        signs.append(Sign(name=place.name, point=point, front=front, color=color))
     zebras, lights = _crossing_furniture(city_map, look)
     return Scene(
         look=look,
         half_width=city_map.half_width,
-        streets=tuple((city_map.crossings[start], city_map.crossings[end]) for start, end in city_map.street_names),
+        streets=np.array(city_map.crossings)[np.array(list(city_map.street_names))],
         houses=_as_arrays(houses, look),
         hedges=_as_arrays(hedges, look),
         zebras=zebras,
@@ -243,7 +254,7 @@ def _crossing_furniture(city_map: CityMap, look: Look) -> tuple[tuple[Zebra, ...
             way = city_map.vector(crossing, end)
             along = way / abs(way)
             left, right = (city_map.corner_reach(crossing, end, side) * kerb_share for side in (1, -1))
-            reach = max(left, right, 0.0) + ZEBRA_DEPTH / 2
+            reach = min(max(left, right, 0.0), look.markings.reach) + look.markings.depth / 2
             zebras.append(Zebra(middle=city_map.crossings[crossing] + along * reach, along=along))
             corner = along * complex(left, look.road_half_width + KERB_OFFSET)
             lights.append(Upright(kind="light", point=city_map.crossings[crossing] + corner, size=LIGHT_HEIGHT))

@@ -2,12 +2,18 @@
 
     STYLES["oldtown"] = CityStyle(description, layout=Layout(…), look=Look(…))   streets, and what one sees
     FIRST_WORDS, SECOND_WORDS, KINDS                                             "Amber Otter Bakery"
+    COLORS                                                                       the first words that mean one
     STREET_WORDS                                                                 "Elm Street"
+
+A name can be read on a sign only by a model that sees large pictures. In a style with emblems the sign shows a shape
+for the last word, painted in the colour that the first word says, so that a tiny model can tell what it sees: the
+three `emblem…` styles are alike in that, and differ in streets, walls, sky and boards.
 
 To add a style, add an entry to styles.yaml; nothing else names one. Lengths are metres, angles degrees, colours red,
 green and blue. Words are short: a name must be readable on a sign that is some fifty pixels wide.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +44,45 @@ class Layout:
     """Fraction of the planned streets that were never built."""
     half_width: float
     """From the middle of a street to the house fronts."""
+    viewpoint_spacing: float = 14.0
+    """The most between two panoramas of a street."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boards:
+    """The signs of places, turned towards whoever looks."""
+
+    emblems: bool = False
+    """Whether a board shows the emblem of its place, and below it the name; otherwise the name alone."""
+    ground: Color = (255, 255, 255)
+    """Behind an emblem; a name alone stands on one of a few dark colours."""
+    ink: Color = (255, 255, 255)
+    """Of the name, and of the line around the board."""
+    width: float = 7.6
+    aspect: float = 0.5
+    """Height by width."""
+    bottom: float = 2.7
+    max_angle: float = 40.0
+    """How wide a board looks at most, however near it is."""
+    sight: float = 70.0
+    """How near one must be to see it."""
+    facing: float = 180.0
+    """How far to the side of its front one may stand; the front faces where the place is asked about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Markings:
+    """What is painted on the road."""
+
+    color: Color = (238, 238, 232)
+    stripe: float = 0.65
+    """Width of a bar of a zebra crossing, and of the gaps between them."""
+    depth: float = 3.2
+    """Length of these bars."""
+    reach: float = math.inf
+    """How far from the middle of a crossing they begin at most; else beyond the corners, however sharp these are."""
+    dashes: bool = True
+    """Whether a dashed line runs along the middle of each road."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +113,12 @@ class Look:
     foliage: Color
     road_half_width: float
     """From the middle of a street to the kerb."""
+    windows: bool = True
+    """Whether walls have windows and shop fronts; otherwise they are plain."""
+    ground_grain: float = 1.0
+    """How many times coarser than usual the ground is drawn, which is quicker and shows only in large pictures."""
+    boards: Boards = Boards()
+    markings: Markings = Markings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +128,21 @@ class CityStyle:
     description: str
     layout: Layout
     look: Look
+    color_names: bool = False
+    """Whether the first word of each name means a colour, one of `COLORS`, as emblems need it."""
 
 
 def _styles() -> dict[str, CityStyle]:
     read = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return {
-        name: CityStyle(
-            description=style["description"],
-            layout=Layout(**_tuples(style["layout"])),
-            look=Look(**_tuples(style["look"])),
-        )
-        for name, style in read.items()
+        name: CityStyle(layout=Layout(**style.pop("layout")), look=_look(style.pop("look")), **style)
+        for name, style in _tuples(read).items()
     }
+
+
+def _look(options: dict[str, Any]) -> Look:
+    boards, markings = Boards(**options.pop("boards", {})), Markings(**options.pop("markings", {}))
+    return Look(boards=boards, markings=markings, **options)
 
 
 def _tuples(value: Any) -> Any:
@@ -111,6 +165,17 @@ FIRST_WORDS = _words(
     "Misty Nimble Opal Pepper Quiet Royal Rustic Saffron Sage Scarlet Silver Solar Spruce Sunny Tulip "
     "Velvet Violet Willow Winter"
 )
+COLORS: dict[str, Color] = {
+    "Crimson": (214, 16, 44),
+    "Amber": (246, 126, 0),
+    "Golden": (250, 216, 0),
+    "Jade": (0, 158, 74),
+    "Azure": (40, 190, 250),
+    "Indigo": (36, 50, 200),
+    "Violet": (158, 40, 190),
+    "Coral": (255, 138, 156),
+}
+"""The first words that mean a colour, and the colour in which they paint an emblem."""
 SECOND_WORDS = _words(
     "Acorn Anchor Arrow Badger Barrel Beacon Bell Bison Button Candle Castle Clock Clover Comet Crane "
     "Crown Dolphin Falcon Feather Finch Fox Globe Harp Heron Kettle Lantern Lark Ladder Lion Magpie "

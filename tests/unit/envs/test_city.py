@@ -19,6 +19,7 @@ from PIL import Image
 from envs._city import build
 from envs._city.build import STYLES, build_city
 from envs._city.map import CityMap, Place, add_places, draw_map
+from envs._city.names import names_of
 from envs._city.records import _encode_polyline, route_records
 from envs._city.routes import Route, find_routes, geocode_at
 from envs._routes.compass import COMPASS_WORDS, Point, bearing, compass_word, distance_metres, side_word, wrap_degrees
@@ -75,7 +76,7 @@ def plan_of(style: str) -> tuple[CityMap, tuple[Place, ...], list[Route]]:
     """A small city before it is written."""
     generator = Random(3)
     city_map = draw_map(STYLES[style].layout, 6, generator)
-    places = add_places(city_map, generator)
+    places = add_places(city_map, names_of(STYLES[style]), generator)
     routes = find_routes(city_map, places, num_routes=20, num_turns=(2, 6), generator=generator)
     return city_map, places, routes
 
@@ -285,6 +286,10 @@ def test_a_city_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path, mo
         ({"panorama_width": 33}, "panorama_width=33 must be an even number from 64"),
         ({"num_turns": (4, 3)}, r"num_turns=\(4, 3\) must be \(fewest, most\)"),
         ({"num_turns": (50, 50)}, "found 0 of 1 routes with 50 to 50 turns"),
+        ({"look": "atlantis"}, "look='atlantis' is the look of no style of city; choose one of manhattan"),
+        ({"look": "emblem"}, "shows emblems .* style='garden' say none; choose a style of emblem, .*, or another look"),
+        ({"pairs": "unseen"}, "style='garden' have none; choose a style of emblem, .*, or pairs='all'"),
+        ({"style": "emblem", "pairs": "unseen", "num_routes": 2000}, "only 1872 names; ask for fewer routes"),
     ],
 )
 def test_an_argument_that_cannot_be_met_is_named(tmp_path: Path, changed: Record, told: str) -> None:

@@ -328,7 +328,7 @@ def test_a_city_is_built_once_and_another_for_other_options() -> None:
     written = (folder / "route_infos.json").stat().st_mtime_ns
     assert city_folder(CityConfig(**CITY), pictures=False) == folder
     assert (folder / "route_infos.json").stat().st_mtime_ns == written
-    assert city_folder(CityConfig(**CITY, panorama_width=64), pictures=False) == folder
+    assert city_folder(CityConfig(**CITY, panorama_width=64, look="oldtown"), pictures=False) == folder
     assert city_folder(CityConfig(**CITY, seed=1), pictures=False) != folder
 
 
@@ -405,6 +405,9 @@ def test_an_empty_split_counts_the_routes_that_are_left_out(tmp_path: Path) -> N
         ({"asks": "recognition"}, "needs modality=pictures"),
         ({"city": {"style": "manhatten"}}, "did you mean 'manhattan'"),
         ({"city": {"num_turns": [3, 2]}}, "fewest and the most"),
+        ({"city": {"style": "emblem", "look": "dusk"}}, "look='dusk' is the look of no style"),
+        ({"city": {"look": "emblem"}}, "those of style='manhattan' say none"),
+        ({"city": {"pairs": "seen"}}, "the signs of style='manhattan' have none"),
         ({"city": {"panorama_width": 101}}, "multiple of 2"),
         ({"test_fraction": 0.6, "validation_fraction": 0.4}, "leave something to train on"),
         ({"max_attempts": 0}, "greater than or equal to 1"),

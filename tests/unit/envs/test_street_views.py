@@ -17,6 +17,7 @@ from PIL import Image
 
 from envs._city.build import STYLES
 from envs._city.map import CityMap, Place, add_places, draw_map
+from envs._city.names import names_of
 from envs._city.panorama import draw_panorama
 from envs._city.scene import Scene, build_scene
 from envs._routes.faults import RouteDataError
@@ -75,7 +76,7 @@ def red_columns(image: Image.Image) -> np.ndarray:
 def scene_of(style: str) -> tuple[CityMap, tuple[Place, ...], Scene]:
     generator = Random(3)
     city_map = draw_map(STYLES[style].layout, 4, generator)
-    places = add_places(city_map, generator)
+    places = add_places(city_map, names_of(STYLES[style]), generator)
     return city_map, places, build_scene(city_map, places, STYLES[style].look, generator)
 
 

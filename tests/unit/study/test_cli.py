@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from study.cli import COMMANDS, FILES, main
 
@@ -99,6 +100,13 @@ def test_a_city_is_written_and_then_played(capsys: pytest.CaptureFixture[str], t
     assert main(["play", str(CONFIGS / "route_navigation.yaml"), "--as", "expert", f"env.dataset={out}"]) == 0
     assert "═══ solved" in capsys.readouterr().out
     assert main(arguments) == 2, "a folder that holds something is not overwritten"
+
+
+def test_a_city_for_tiny_models_is_written_in_the_look_of_another_style(tmp_path: Path) -> None:
+    options = ["--style", "emblem", "--look", "emblem_dusk", "--pairs", "seen", "--panorama-width", "64"]
+    assert main(["city", str(tmp_path / "city"), "--routes", "1", *options]) == 0
+    with Image.open(next((tmp_path / "city" / "street_views").glob("*.jpg"))) as panorama:
+        assert panorama.size == (64, 32)
 
 
 def test_a_folder_of_routes_is_described_and_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
