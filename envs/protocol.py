@@ -118,7 +118,9 @@ class EnvConfig(BaseModel):
             "look": self.look_options if is_seen else (),
             "other": self.task_options if is_seen else (*self.task_options, *self.look_options),
         }
-        shifted = [shift for shift, names in options.items() if any(self._differs(name, training) for name in names)]
+        shifted: list[Shift] = [
+            shift for shift, names in options.items() if any(self._differs(name, training) for name in names)
+        ]
         return "other" if len(shifted) > 1 else next(iter(shifted), "none")
 
     def _differs(self, option: str, training: "EnvConfig") -> bool:
