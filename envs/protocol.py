@@ -6,7 +6,8 @@
     OpenEpisode.next_question(answer, verdict)       →  Question, or None when the episode is over
 
 An environment module holds two classes, `Config` and `Environment`; that is all the registration there is
-(see `envs.catalog`). Its `Config` also says what its task is measured by, and which of its options are rule and look. `(config, split, seed)` decides every question: no clock, no global randomness, no counter.
+(see `envs.catalog`). Its `Config` also says what the task is measured by, and which options are its rule and its look.
+`(config, split, seed)` decides every question: no clock, no global randomness, no counter.
 An open episode is played once and dropped; there is no reset.
 """
 
@@ -121,7 +122,7 @@ class EnvConfig(BaseModel):
         shifted: list[Shift] = [
             shift for shift, names in options.items() if any(self._differs(name, training) for name in names)
         ]
-        return "other" if len(shifted) > 1 else next(iter(shifted), "none")
+        return "other" if len(shifted) > 1 else shifted[0] if shifted else "none"
 
     def _differs(self, option: str, training: "EnvConfig") -> bool:
         read = attrgetter(option)

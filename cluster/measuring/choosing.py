@@ -1,7 +1,7 @@
 """Which measure marks the best checkpoint, and which way it is better. Pure functions of options and rows.
 
 best_metric(config)                      →  BestMetric(suite="validation", measure="success", sign=1)
-measures_of(config, "validation")        →  the names that its rows can have, as far as a checkpoint can be chosen by them
+measures_of(config, "validation")        →  those of its measures that can choose a checkpoint
 noted(best, metric, rows, iteration)     →  the best so far
 """
 

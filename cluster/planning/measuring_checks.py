@@ -59,8 +59,8 @@ def _named_metric(config: Config, name: str) -> Iterator[Finding]:
         yield note(
             "cluster.best_metric",
             name,
-            f"the best checkpoint is chosen by a suite that shifts the {_shifted(config, suite)}, which is then nothing "
-            "new to it",
+            f"the best checkpoint is chosen by a suite that shifts the {_shifted(config, suite)}, which is nothing new "
+            "to it then",
             "choose by a suite under the training rule",
         )
 
@@ -71,8 +71,8 @@ def _default_metric(config: Config) -> Iterator[Finding]:
         yield note(
             "cluster.best_metric",
             None,
-            f"{chosen.name} chooses the best checkpoint on tasks of the test split, so that what is told of it there is "
-            "too good",
+            f"{chosen.name} chooses the best checkpoint on tasks of the test split, and what is told of it there is too "
+            "good",
             "add a suite as evaluation.suites.validation={split: validation}, or name the measure",
         )
 

@@ -1,7 +1,7 @@
-"""What games of cards are measured by: a hand is solved where it is seen, counted by the rule and put together rightly.
+"""What games of cards are measured by: a hand is seen, counted by the rule and put together, all rightly.
 
-`numbers_used` is what a rule changes, `makes_target` is what it does not: a policy that has forgotten a rule still makes
-24, of other numbers.
+`numbers_used` is what a rule changes, `makes_target` is what it does not: a policy that has forgotten a rule still
+makes 24, of other numbers.
 """
 
 from typing import Literal

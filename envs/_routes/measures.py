@@ -1,7 +1,6 @@
 """What routes are measured by: the turns, since no rule changes what else is to be done at a place.
 
-Seven of ten places ask to go on or to stop. A policy that has forgotten a rule is still right there, and at seventy of a
-hundred places.
+Seven of ten places ask to go on or to stop, and a policy that has forgotten the rule is right there as before.
 """
 
 from typing import Literal
