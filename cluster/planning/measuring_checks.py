@@ -71,8 +71,8 @@ def _default_metric(config: Config) -> Iterator[Finding]:
         yield note(
             "cluster.best_metric",
             None,
-            f"{chosen.name} chooses the best checkpoint on tasks of the test split, and what is told of it there is too "
-            "good",
+            f"{chosen.name} chooses the best checkpoint on tasks of the test split, so that what is told of it there "
+            "is too good",
             "add a suite as evaluation.suites.validation={split: validation}, or name the measure",
         )
 

@@ -21,7 +21,8 @@ from study.report.drawing import WIDTH
 from study.report.figures import draw_all
 from study.report.findings import Findings
 from study.report.page import as_script
-from study.report.records import Rate, measures_of, read_study
+from study.report.rates import Rate, measures_of
+from study.report.records import read_study
 from study.report.smoothing import savitzky_golay
 from study.report.viewer import chosen_episodes
 from tests.support.study import EVALUATIONS, NUM_TASKS, SUITES, make_run, make_study
