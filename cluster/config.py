@@ -3,6 +3,7 @@
     load_config(["configs/envs/general_points.yaml"], ["env.target=30"])  →  Config
     load_words(["configs/smoke.yaml", "cluster.iterations=5"])            →  the same, from what stands in a command
     suite_environments(config)                                            →  what each evaluation suite asks
+    suite_shifts(config)                                                  →  what it has otherwise than training
 
 OmegaConf merges and interpolates, frozen pydantic models validate. Defaults live in the models alone. Every fault of
 the configuration is reported at once, each with its key, its value, the rule and, where there is one, the fix.
@@ -23,7 +24,7 @@ from cluster.errors import ConfigError
 from cluster.faults import brief, hint, model_of, option_names, validation_faults
 from cluster.options import ClusterConfig, CompareConfig, EvaluationConfig, SuiteConfig
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
-from envs.protocol import EnvConfig
+from envs.protocol import EnvConfig, Shift
 from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from rollout.config import RolloutConfig
@@ -114,6 +115,14 @@ def suite_environments(config: Config) -> dict[str, SuiteEnvironment]:
     if faults:
         raise ConfigError("\n".join(faults))
     return found
+
+
+def suite_shifts(config: Config) -> dict[str, Shift]:
+    """What each suite has otherwise than training, as it says itself or as its environment tells it."""
+    suites = config.evaluation.suites
+    return {
+        name: suites[name].shift or env.shift_from(config.env) for name, (env, _) in suite_environments(config).items()
+    }
 
 
 def to_yaml(config: Config) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cluster.record.compute_ledger import ComputeConfig
 from cluster.record.metrics import TrackingConfig
+from envs.protocol import Shift
 
 
 class _Options(BaseModel):
@@ -73,8 +74,9 @@ class ClusterConfig(_Options):
     """Iterations of `rl` between transcripts to read: the best, the worst and some other episodes. Failed ones are
     written whenever there are any. 0 for no transcripts of training; evaluations always write theirs."""
     best_metric: str | None = None
-    """The evaluated metric whose highest value marks the best checkpoint, as in `in_distribution/success`; none for
-    the first suite's success."""
+    """The measure that marks the best checkpoint, as in `validation/success`: where it is highest or, of losses and
+    other faults, lowest. Without one, the headline measure of the environment on the first suite under the training
+    rule whose split is validation or, where there is none, on the first under that rule."""
     max_worker_restarts: int = Field(default=3, ge=0)
     """How many rollout workers may be replaced before the run stops."""
     max_learner_restarts: int = Field(default=1, ge=0)
@@ -106,6 +108,9 @@ class SuiteConfig(_Options):
     only_at_end: bool = False
     """Whether only the final policy is measured on it, at the first of `evaluation.temperatures`: all that choosing
     between runs needs."""
+    shift: Shift | None = None
+    """What it has otherwise than training: nothing (`none`), the `rule`, the `look`, or the task itself (`other`).
+    Without it, the environment tells that from the options."""
     fixation: dict[str, Any] | None = None
     """Environment options of the training rule: answers are also judged by it, so that those which are right by the
     old rule alone are counted."""

@@ -16,6 +16,7 @@ from typing import Any
 from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
+from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.placement import Command, Placement
@@ -42,7 +43,7 @@ class Training:
         self.config, self.kind, self.directory, self._stop = config, kind, directory, stop
         self.iteration = 0
         self.ledger = ComputeLedger(config=config.cluster.compute)
-        self.best: dict[str, Any] = {}
+        self.best: Mapping[str, Any] = {}
         self.row: dict[str, float] = {}
         self.recorder: MetricsRecorder
         self.progress = Progress(kind, config.cluster.iterations, log=directory.log)
@@ -50,6 +51,7 @@ class Training:
         self.actors = Actors(config, placement, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
+        self._best_metric = best_metric(config)
         self._evaluator = Evaluator(config, self.actors, directory, self.chat)
         self._iteration_began, self._driver_began = time.perf_counter(), time.process_time()
 
@@ -151,7 +153,7 @@ class Training:
             )
         for row in rows:
             self.recorder.record("evaluations", {"iteration": self.iteration, **row, **loss, **self.ledger.totals()})
-        self._note_best(rows)
+        self.best = noted(self.best, self._best_metric, [{**row, **loss} for row in rows], self.iteration)
 
     def end_iteration(self, row: Mapping[str, float]) -> None:
         """Record the iteration and save it where that is due."""
@@ -213,10 +215,3 @@ class Training:
             self.ledger.restore(ComputeLedger().state())
         for name in ("metrics", "evaluations"):
             self.directory.truncate_after(name, "iteration", self.iteration)
-
-    def _note_best(self, rows: list[dict[str, Any]]) -> None:
-        wanted = self.config.cluster.best_metric or f"{next(iter(self.config.evaluation.suites))}/success"
-        suite, _, metric = wanted.rpartition("/")
-        value = next((row.get(metric) for row in rows if row["suite"] == suite), None)
-        if value is not None and value > self.best.get("value", float("-inf")):
-            self.best = {"iteration": self.iteration, "metric": wanted, "value": value}

@@ -5,7 +5,7 @@ numbers and are shared with GeneralPoints: a multiset that one holds out is held
 """
 
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,10 @@ from verifier.hand import Hand
 
 class Config(SplitConfig):
     """The options of `countdown`."""
+
+    task_options: ClassVar = (
+        *("num_numbers", "largest_number", "smallest_target", "largest_target", "wording", "thinking"),
+    )
 
     num_numbers: int = Field(default=4, ge=3, le=6)
     """How many numbers are given."""

@@ -11,14 +11,15 @@ uses another; splits follow the training rule, so that a hand held out stays hel
 
 import json
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from envs._cards.hands import demonstrate, hand_key, mistaken, split_key
+from envs._cards.measures import card_measures
 from envs._cards.pictures import RANKS, Card, CardLook, draw_hand
 from envs._cards.wording import AnswerFormat, as_original, look_text, solve_text
-from envs.protocol import OpenEpisode, Question, Split, generator_for
+from envs.protocol import Description, Measures, OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
 from envs.wording import Wording
@@ -51,6 +52,11 @@ class FaceCards(BaseModel):
             return f"A counts 1; J, Q and K each count {self.J}."
         return f"A counts 1, J counts {self.J}, Q counts {self.Q} and K counts {self.K}."
 
+    def __str__(self) -> str:
+        """The rule in passing."""
+        counts = str(self.J) if self.J == self.Q == self.K else f"{self.J}, {self.Q} and {self.K}"
+        return f"J, Q and K count {counts}"
+
 
 NAMED_RULES = {"ten": FaceCards(J=10, Q=10, K=10), "eleven_twelve_thirteen": FaceCards(J=11, Q=12, K=13)}
 
@@ -68,6 +74,12 @@ FaceCardRule = Annotated[FaceCards, BeforeValidator(_named_rule)]
 
 class Config(SplitConfig):
     """The options of `general_points`."""
+
+    rule_options: ClassVar = ("face_cards",)
+    look_options: ClassVar = ("suits", "look")
+    task_options: ClassVar = (
+        *("modality", "asks", "target", "num_cards", "face_cards_as_numbers", "wording", "thinking", "written"),
+    )
 
     modality: Literal["text", "pictures"] = "text"
     """Whether the hand is written in the question or drawn beside it."""
@@ -129,6 +141,16 @@ class Config(SplitConfig):
     def training_rule(self) -> FaceCards:
         """The rule that splits follow."""
         return self.training_face_cards or self.face_cards
+
+    def measures(self) -> Measures:
+        """Hands solved; and whether cards are seen, counted by the rule, and put together rightly."""
+        return card_measures(self.target, are_shown=self.modality == "pictures", asks=self.asks)
+
+    def description(self) -> Description:
+        """Cards, what they count and, where they are seen, of what suits."""
+        if self.modality == "text":
+            return Description("cards in words", str(self.face_cards))
+        return Description("cards in pictures", str(self.face_cards), f"{self.suits} suits")
 
 
 class Environment:

@@ -6,14 +6,16 @@
     OpenEpisode.next_question(answer, verdict)       →  Question, or None when the episode is over
 
 An environment module holds two classes, `Config` and `Environment`; that is all the registration there is
-(see `envs.catalog`). `(config, split, seed)` decides every question: no clock, no global randomness, no counter.
+(see `envs.catalog`). Its `Config` also says what the task is measured by, and which options are its rule and its look.
+`(config, split, seed)` decides every question: no clock, no global randomness, no counter.
 An open episode is played once and dropped; there is no reset.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,15 +30,104 @@ class EnvError(ValueError):
     """The options or the data of an environment cannot be used; the message says why and what to do."""
 
 
+Shift = Literal["none", "rule", "look", "other"]
+"""What a test has otherwise than training: nothing that matters, what is right, what is seen, or the task itself."""
+Part = Literal["whole", "rule", "rest", "sight"]
+"""What a measure tells of: the whole task, what a shifted rule changes of it, what no rule changes, what is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A rate that is measured of a policy, and what people call it.
+
+    `Measure("per_step_accuracy/turn_direction", "correct turns", "rule")`
+    """
+
+    name: str
+    """As in a row of evaluations."""
+    title: str
+    """A noun in the plural that an axis or a sentence can bear: `correct turns` went from 58 % to 80 %."""
+    part: Part = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What a task is measured by. Without any of its own, an environment has the tasks that were solved."""
+
+    headline: Measure = Measure("success", "tasks solved")
+    """What a figure of the task shows, and what chooses its best checkpoint; the higher the better."""
+    components: tuple[Measure, ...] = ()
+    """What it is made of, and what stands beside it, the first of each part being the one that a figure shows."""
+
+    @property
+    def all(self) -> tuple[Measure, ...]:
+        """The headline, and the others."""
+        return (self.headline, *self.components)
+
+    def of(self, part: Part) -> tuple[Measure, ...]:
+        """Those that tell of it."""
+        return tuple(measure for measure in self.all if measure.part == part)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is asked, for someone who has read no options."""
+
+    task: str
+    """`cards in pictures`"""
+    rule: str = ""
+    """The rule, where another could stand in its place: `J, Q and K count 10`."""
+    look: str = ""
+    """What pictures look like, where they could look otherwise: `black suits`."""
+
+
 class EnvConfig(BaseModel):
     """The options that every environment has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    rule_options: ClassVar[tuple[str, ...]] = ()
+    """Options that decide what is right. One may have a `training_…` of its name, which tells the rule of training."""
+    look_options: ClassVar[tuple[str, ...]] = ()
+    """Options that decide what pictures look like, those of a section with a dot: `city.style`."""
+    task_options: ClassVar[tuple[str, ...]] = ()
+    """Options with which it is another task. The rest, such as how many attempts there are, shifts nothing."""
+
     name: str
     """The environment's module in `envs/`."""
     max_attempts: int = Field(default=5, ge=1, le=100)
     """How many answers to one question are judged before it counts as failed."""
+
+    def measures(self) -> Measures:
+        """What a policy is measured by under these options."""
+        return Measures()
+
+    def description(self) -> Description:
+        """What these options ask, in words."""
+        return Description(self.name.replace("_", " "))
+
+    def shift_from(self, training: "EnvConfig") -> Shift:
+        """What a test with these options shifts, for a policy that was trained with others.
+
+        Several shifts at once are no shift of the rule, nor one of the look: they are another task.
+        """
+        if self.name != training.name:
+            return "other"
+        is_seen = getattr(self, "modality", "pictures") == "pictures"
+        options: dict[Shift, tuple[str, ...]] = {
+            "rule": self.rule_options,
+            "look": self.look_options if is_seen else (),
+            "other": self.task_options if is_seen else (*self.task_options, *self.look_options),
+        }
+        shifted: list[Shift] = [
+            shift for shift, names in options.items() if any(self._differs(name, training) for name in names)
+        ]
+        return "other" if len(shifted) > 1 else shifted[0] if shifted else "none"
+
+    def _differs(self, option: str, training: "EnvConfig") -> bool:
+        read = attrgetter(option)
+        told = getattr(self, f"training_{option}", None)
+        return read(self) != (read(training) if told is None else told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,16 +23,27 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 from PIL.Image import Image
 from pydantic import Field, model_validator
 
 from envs._city.cache import CityConfig, city_folder
 from envs._routes.dataset import LeftOut, Route, load_routes
+from envs._routes.measures import describe_routes, route_measures
 from envs._routes.rail import DIRECTIONS, FORWARD, STOP, RailPosition, Vocabulary, lay_rail, turn_to, turn_words
 from envs._routes.wording import RouteWords, landmark_text, observation
-from envs.protocol import SPLITS, EnvError, OpenEpisode, Question, Split, first_wrong, generator_for
+from envs.protocol import (
+    SPLITS,
+    Description,
+    EnvError,
+    Measures,
+    OpenEpisode,
+    Question,
+    Split,
+    first_wrong,
+    generator_for,
+)
 from envs.splits import SplitConfig
 from envs.wording import Wording
 from verifier.config import VerifierConfig
@@ -42,6 +53,10 @@ from verifier.protocol import Verdict
 
 class Config(SplitConfig):
     """The options of `route_navigation`."""
+
+    rule_options: ClassVar = ("actions",)
+    look_options: ClassVar = ("dataset", "city.style", "city.seed", "image_size")
+    task_options: ClassVar = ("modality", "asks", "wording", "thinking")
 
     max_attempts: int = Field(default=2, ge=1, le=100)
     """How many answers at one place are judged before the route counts as failed."""
@@ -86,6 +101,14 @@ class Config(SplitConfig):
         if self.asks == "recognition" and self.modality == "text":
             raise ValueError("asks=recognition needs modality=pictures; in words the place would stand in the question")
         return self
+
+    def measures(self) -> Measures:
+        """Turns, the other actions, and what is seen."""
+        return route_measures(are_shown=self.modality == "pictures", asks=self.asks)
+
+    def description(self) -> Description:
+        """Routes, how turns are named and, where it is seen, the city."""
+        return describe_routes(self.modality, self.actions, self.dataset.name if self.dataset else self.city.style)
 
 
 class Environment:

@@ -15,18 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.config import Config, overlaid, suite_environments
+from cluster.config import Config, overlaid, suite_environments, suite_shifts
 from cluster.errors import ConfigError
 from cluster.faults import Finding, hint
 from cluster.options import ArmConfig
-from envs.protocol import EnvConfig
 
 if TYPE_CHECKING:
     from study.cells import Cell
-
-
-_NO_SHIFT = {"max_attempts", "at_least_one_face_card", "teacher_forced"}
-"""Options that change how much is asked, and neither the rule nor the look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +53,13 @@ def check_selection(config: Config, cells: Sequence["Cell"]) -> None:
     if suite not in suites:
         _refuse(select, f"no suite is called '{suite}'", hint(suite, list(suites), "the suites are"))
     asked, _ = suite_environments(config)[suite]
-    shifted = shifts(asked, config.env)
+    shift = suite_shifts(config)[suite]
     remedy = (
         "choose by one under the rule and the look of training, as evaluation.suites.validation={split: validation}"
     )
-    if shifted:
-        _refuse(select, f"that suite is one of a shift, of env.{', env.'.join(shifted)}", remedy)
+    if shift != "none":
+        what = {"rule": "of the rule", "look": "of the look", "other": "to another task"}[shift]
+        _refuse(select, f"that suite is one of a shift {what}", remedy)
     if (split := suites[suite].split) != "validation":
         _refuse(select, f"its tasks are of the {split} split, which is not there to choose by", remedy)
     if len(suites) == 1:
@@ -76,14 +72,6 @@ def check_selection(config: Config, cells: Sequence["Cell"]) -> None:
                 f"{cell.name} would not be asked what the others are",
                 f"say in evaluation.suites.{suite}.env what the arms have different values of",
             )
-
-
-def shifts(asked: EnvConfig, trained: EnvConfig) -> list[str]:
-    """The options in which what is asked is another task than training's."""
-    if asked.name != trained.name:
-        return ["name"]
-    ours, theirs = asked.model_dump(mode="json"), trained.model_dump(mode="json")
-    return [key for key in ours if ours[key] != theirs[key] and key not in _NO_SHIFT]
 
 
 def roles(cells: Sequence["Cell"], config: Config) -> dict[str, Role]:

@@ -162,6 +162,9 @@ def _checks(fields: dict[str, Field], equation: Equation | IllegalFormula | None
     # What was read is one thing, what the formula counts with another.
     used = sorted(equation.numbers) if isinstance(equation, Equation) else None
     checks["numbers_used"] = used == sorted(reference.numbers)
+    # Neither depends on what the cards count.
+    checks["formula_legal"] = isinstance(equation, Equation)
+    checks["makes_target"] = isinstance(equation, Equation) and equation.value == reference.target
     if reference.training_numbers is not None:
         if sorted(reference.training_numbers) != sorted(reference.numbers):
             checks["training_numbers_used"] = used == sorted(reference.training_numbers)

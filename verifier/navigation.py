@@ -105,7 +105,7 @@ class NavigationVerifier:
             reward=self.rewards[outcome],
             feedback=feedback,
             spans=spans_of(fields, _LABELS),
-            checks=_checks(fields, sighting, reference),
+            checks=_checks(fields, sighting, reference, outcome == "correct"),
         )
 
 
@@ -165,15 +165,20 @@ def _unreadable(field: str) -> str:
     return f'The answer has no readable "{field}" field; answer in the JSON format that was asked for.'
 
 
-def _checks(fields: dict[str, Field], sighting: Sighting | None, reference: Position) -> dict[str, bool]:
+def _checks(fields: dict[str, Field], sighting: Sighting | None, reference: Position, correct: bool) -> dict[str, bool]:
     """The side facts of an answer; those that the question does not ask for are absent."""
+    intersection = sighting is not None and sighting.intersection == reference.intersection
+    landmark = sighting is not None and sighting.landmark_fits
     checks = {
         "readable": ("current observation" if reference.asks == "recognition" else "action") in fields,
-        "intersection_recognised": sighting is not None and sighting.intersection == reference.intersection,
-        "landmark_recognised": sighting is not None and sighting.landmark_fits,
+        "intersection_recognised": intersection,
+        "landmark_recognised": landmark,
+        "place_recognised": intersection and landmark,
     }
     if reference.asks == "recognition":
         return checks
+    # Which kind of action is right can be told only here: a wrong answer does not show it.
+    checks[f"{reference.action.partition('(')[0]}_correct"] = correct
     instruction = fields.get("current instruction")
     checks["instruction_read"] = instruction is not None and holds_sentence(instruction.text, reference.instruction)
     if reference.training_action is not None:

@@ -2,17 +2,18 @@
 
     check(config, hardware, command)   →  all findings at once: what is fatal first, then notes
 
-The rules stand below and, for models and placements, in model_checks.py and placement_checks.py.
+The rules stand below and, for models, placements and what is measured, in model_checks.py, placement_checks.py and
+measuring_checks.py.
 """
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.config import Config, SuiteEnvironment, suite_environments
-from cluster.faults import Finding, hint, note
+from cluster.faults import Finding, note
 from cluster.planning.demonstration_checks import demonstration_findings
 from cluster.planning.hardware import Hardware
+from cluster.planning.measuring_checks import measuring_findings
 from cluster.planning.model_checks import model_findings
 from cluster.planning.placement import Command
 from cluster.planning.placement_checks import placement_findings
@@ -35,7 +36,7 @@ def check(
     if command != "evaluate":
         found += _steps(config, command)
     found += _environments(config, elsewhere=elsewhere)
-    found += _measuring(config, command)
+    found += measuring_findings(config, command)
     if not any(one.is_fatal and one.key.startswith(("env.", "evaluation.")) for one in found):
         found += demonstration_findings(config, elsewhere=elsewhere)
     return (*(one for one in found if one.is_fatal), *(one for one in found if not one.is_fatal))
@@ -212,9 +213,8 @@ def _environments(config: Config, *, elsewhere: bool) -> Iterator[Finding]:
                 fix="name the folder with the routes, or make one with `ruleshift city`",
             )
     for name, (env, _) in suites.items():
-        for rule in ("face_cards", "actions"):
-            before = getattr(config.env, rule, None)
-            if env.name != config.env.name or getattr(env, rule, None) == before:
+        for rule in env.rule_options if env.name == config.env.name else ():
+            if getattr(env, rule) == getattr(config.env, rule):
                 continue
             if getattr(env, f"training_{rule}") is None:
                 yield note(
@@ -238,38 +238,3 @@ def _rewards(prefix: str, env: EnvConfig, verifier: VerifierConfig) -> Iterator[
         label = key.rpartition(".")[2]
         facts, _, fix = rule.partition("; ")
         yield Finding(key=f"{prefix}{key}", value=verifier.rewards[label], rule=facts, fix=fix)
-
-
-def _measuring(config: Config, command: Command) -> Iterator[Finding]:
-    cluster, evaluation = config.cluster, config.evaluation
-    by_itself = cluster.evaluate_at_start or cluster.evaluate_at_end or cluster.evaluate_every
-    measures = by_itself or command in ("evaluate", "compare")
-    suites = list(evaluation.suites)
-    if measures and not suites:
-        yield Finding(
-            key="evaluation.suites",
-            value={},
-            rule="there is nothing to evaluate on",
-            fix="name a suite, as evaluation.suites.in_distribution={}, or set cluster.evaluate_at_start=false and "
-            "cluster.evaluate_at_end=false",
-        )
-    if cluster.best_metric is not None and cluster.best_metric.rpartition("/")[0] not in suites:
-        written = cluster.best_metric.rpartition("/")[0]
-        yield Finding(
-            key="cluster.best_metric",
-            value=cluster.best_metric,
-            rule=f"no suite is called '{written}'" if written else "names no suite, as in in_distribution/success",
-            fix=hint(written, suites, "the suites are"),
-        )
-    if evaluation.samples_per_task > 1 and 0 in evaluation.temperatures:
-        yield note(
-            "evaluation.temperatures",
-            evaluation.temperatures,
-            f"at 0 all evaluation.samples_per_task={evaluation.samples_per_task} samples of a task are alike",
-            "leave 0 out, or sample once",
-        )
-    packages = {"tensorboard": cluster.tracking.tensorboard, "wandb": cluster.tracking.wandb_project}
-    for package, option in packages.items():
-        key = "cluster.tracking." + ("wandb_project" if package == "wandb" else package)
-        if option and find_spec(package) is None:
-            yield Finding(key=key, value=option, rule=f"{package} is not installed", fix=f"run `pip install {package}`")

@@ -1,4 +1,4 @@
-"""Overlay any runs on any axis, as a picture and a drawing."""
+"""Overlay runs and arms of studies: any recorded number against any other, as a picture and a drawing."""
 
 import argparse
 import re
@@ -12,12 +12,17 @@ WINDOW = 7
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders of runs, or of studies")
-    parser.add_argument("--x", default="compute/flops", help="a column, as iteration (default compute/flops)")
+    parser.add_argument(
+        "--x",
+        default="compute/flops",
+        help="a column, as iteration, or SUITE/MEASURE, as in_distribution/success (default compute/flops)",
+    )
     parser.add_argument(
         "--y",
-        default="in_distribution/success",
-        help="SUITE/MEASURE, or a column of metrics.jsonl, as learner/sft_loss",
+        help="SUITE/MEASURE, or a column of metrics.jsonl, as learner/sft_loss (default: what the task is measured by, "
+        "under the rule of training)",
     )
+    parser.add_argument("--each", action="store_true", help="draw each seed of a study, and not their mean")
     parser.add_argument("--temperature", type=float, help="of evaluations (default 1, where there is one)")
     parser.add_argument(
         "--smooth",
@@ -37,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from study.report.drawing import save
     from study.report.overlay import draw_overlay, overlay
 
-    curves = overlay(arguments.folders, arguments.x, arguments.y, arguments.temperature)
-    name = re.sub(r"[^\w.-]+", "_", f"{arguments.y}_by_{arguments.x}")
+    drawn = overlay(arguments.folders, arguments.x, arguments.y, arguments.temperature, each=arguments.each)
+    name = re.sub(r"[^\w.-]+", "_", f"{arguments.y or 'headline'}_by_{arguments.x}")
     stem = arguments.out or arguments.folders[0] / "plots" / name
-    for file in save(draw_overlay(curves, arguments.x, arguments.y, window), stem):
+    for file in save(draw_overlay(drawn, window), stem):
         print(file)
     return 0

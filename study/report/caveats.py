@@ -11,7 +11,8 @@ from typing import Any
 
 from study.report.differences import over_seeds
 from study.report.findings import Findings, percent, points
-from study.report.records import Cell, Point, Study, number
+from study.report.rates import number
+from study.report.records import Cell, Point, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,18 @@ def caveats(findings: Findings) -> list[Caveat]:
 
 
 def matched_success(study: Study, arm: str, other: str, seed: int, suite: str) -> tuple[Point, Point, Point] | None:
-    """The evaluation of `arm` whose success under the training rule is nearest to the final one of `other`.
+    """The evaluation of `arm` whose headline under the training rule is nearest to the final one of `other`.
 
     That evaluation under the training rule, the same under `suite`, and the final one of `other` under the training
     rule; None where one is missing.
     """
     target = study.last(other, seed, study.trained_suite)
-    wanted = target.rate("success") if target else None
-    trained = [point for point in study.series(arm, seed, study.trained_suite) if point.rate("success")]
+    measure = study.headline(study.trained_suite).name
+    wanted = target.rate(measure) if target else None
+    trained = [point for point in study.series(arm, seed, study.trained_suite) if point.rate(measure)]
     if target is None or wanted is None or not trained:
         return None
-    nearest = min(trained, key=lambda point: abs(_success(point) - wanted.value))
+    nearest = min(trained, key=lambda point: abs(_value(point, measure) - wanted.value))
     same = [
         point
         for point in study.series(arm, seed, suite)
@@ -116,38 +118,37 @@ def _dose(study: Study) -> Caveat:
 
 def _matched(study: Study) -> Caveat:
     suite, rows = study.shifted_suites[0], []
+    measure, shifted_measure = study.headline(study.trained_suite), study.headline(suite).name
     for arm in study.arms:
         for other in (name for name in study.arms if name != arm):
             for seed in study.seeds:
                 found = matched_success(study, arm, other, seed, suite)
                 final = study.last(other, seed, suite)
-                if found is None or final is None or not final.rate("success"):
+                if found is None or final is None or not final.rate(shifted_measure):
                     continue
                 near, shifted, target = found
-                away = abs(_success(near) - _success(target))
+                away = abs(_value(near, measure.name) - _value(target, measure.name))
                 note = "" if away <= 0.05 else f"none nearer than {100 * away:.0f} points"
                 rows.append(
                     [
                         f"{arm}, seed {seed}, iteration {near.row['iteration']}"
                         + (f" ({near.cell.arm})" if near.cell.arm != arm else ""),
-                        percent(_success(near)),
-                        percent(_success(shifted)),
+                        percent(_value(near, measure.name)),
+                        percent(_value(shifted, shifted_measure)),
                         f"{other}, at the end",
-                        percent(_success(target)),
-                        percent(_success(final)),
+                        percent(_value(target, measure.name)),
+                        percent(_value(final, shifted_measure)),
                         note,
                     ]
                 )
     text = (
-        "Equal compute is not equal skill. Here each arm is taken at the evaluation whose success under the training "
-        "rule is nearest to what the other arm ends with; where both columns of the shifted rule agree, the difference "
-        "at the end comes with how far an arm was trained and not with how."
+        f"Equal compute is not equal skill. Here each arm is taken at the evaluation whose {measure.title} under the "
+        f"training rule are nearest to what the other arm ends with; where both columns of {study.suites[suite]} "
+        "agree, the difference at the end comes with how far an arm was trained and not with how."
     )
     words = study.suites[suite]
     headings = ("arm", "training rule", words, "beside", "training rule", words, "")
-    return Caveat(
-        "Success under the shifted rule at matched success under the training rule", text, Table(headings, rows)
-    )
+    return Caveat("What shifts, at matched skill under the training rule", text, Table(headings, rows))
 
 
 def _decoding(findings: Findings) -> Caveat:
@@ -156,12 +157,12 @@ def _decoding(findings: Findings) -> Caveat:
         return Caveat(
             title,
             "Everything was drawn at one temperature. Training that only makes a policy surer of what it knew raises "
-            "success too; to tell that from learning, measure the initial policy at several temperatures "
+            "its score too; to tell that from learning, measure the initial policy at several temperatures "
             "(`evaluation.temperatures`).",
         )
     temperatures = sorted(study.temperatures, reverse=True)
-    names = (study.beginning, *study.arms)
-    rates = {name: {at: findings.rate(name, suite, "success", at) for at in temperatures} for name in names}
+    names, measure = (study.beginning, *study.arms), study.headline(suite).name
+    rates = {name: {at: findings.rate(name, suite, measure, at) for at in temperatures} for name in names}
     rows = [[name, *(percent(rate.value) if rate else "–" for rate in rates[name].values())] for name in names]
     text = [
         "A sharper policy draws its best answer more often without knowing more. What training has taught is what "
@@ -242,8 +243,8 @@ def _asked(cell: Cell, suite: str) -> dict[str, Any]:
     return {**(_inner(cell, "env") or {}), **(own or {})}
 
 
-def _success(point: Point) -> float:
-    rate = point.rate("success")
+def _value(point: Point, measure: str) -> float:
+    rate = point.rate(measure)
     return rate.value if rate else float("nan")
 
 

@@ -20,8 +20,9 @@ import yaml
 
 from cluster.record.files import replace
 from study.report.differences import Difference, over_seeds
-from study.report.findings import Findings, measure_words, percent, points
-from study.report.records import STUDY_FILE, Rate, Study
+from study.report.findings import Findings, percent, points
+from study.report.rates import Rate
+from study.report.records import STUDY_FILE, Study
 from study.selection import suite_of
 
 SELECTION_FILE = "selection.json"
@@ -75,20 +76,6 @@ class Selection:
         return frozenset(choice.cell for choice in self.choices)
 
 
-HEADLINE = "success"
-"""What a study is told by, where it does not say."""
-
-
-def title_of(measure: str) -> str:
-    """A measure in words."""
-    return measure_words(measure)
-
-
-def shifted_suite(study: Study) -> str | None:
-    """The suite of the shifted rule that a study is told by; None where there is none."""
-    return next(iter(study.shifted_suites), None)
-
-
 def description_of(study: Study) -> Mapping[str, Any]:
     """What `compare` has written of the study as a whole; empty for one run."""
     file = study.folder / STUDY_FILE
@@ -111,7 +98,7 @@ def choose(findings: Findings) -> Selection | None:
     if not select:
         return None
     suite, measure = suite_of(str(select))
-    measure = measure or HEADLINE
+    measure = measure or study.headline(suite).name
     drawn = {float(row["temperature"]) for cell in study.cells.values() for row in cell.rows if row["suite"] == suite}
     if not drawn:
         return None
@@ -173,7 +160,7 @@ _OF_DIFFERENCE = ("value", "low", "high", "task_p", "seed_p", "n", "is_paired")
 
 def told(selection: Selection) -> list[str]:
     """What was chosen, a line a method, and what the study's file has to say for it."""
-    words = f"{selection.suite}, {title_of(selection.measure)}"
+    words = f"{selection.suite}, {selection.study.title(selection.measure)}"
     return [*(f"{words}: {sentence}" for sentence in map(sentence_of, selection.choices)), *_to_paste(selection)]
 
 

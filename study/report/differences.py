@@ -5,19 +5,19 @@ larger of two p-values is the p-value, the wider of two intervals the interval. 
 and what it says is of two policies and not of two methods.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import atan, cos, pi, sin, sqrt
 from statistics import NormalDist, fmean, stdev
 
 from cluster.measuring.intervals import paired_difference
-from cluster.record.episode_log import EpisodeRecord
-from study.report.records import Point, Rate
+from study.report.judging import Plays, Unit
+from study.report.rates import Rate
+from study.report.records import Point
 
 LEVEL = 0.05
-Task = tuple[str, str, int]
-Judge = Callable[[EpisodeRecord], bool | None]
-ClusterOf = Callable[[EpisodeRecord], Hashable]
+PlaysOf = Callable[[Point], Plays]
+ClusterOf = Callable[[Unit], Hashable]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,13 @@ class Difference:
 
 
 def compare(
-    pairs: Sequence[tuple[Point, Point]], measure: str, judge: Judge | None, cluster_of: ClusterOf
+    pairs: Sequence[tuple[Point, Point]], measure: str, plays_of: PlaysOf, cluster_of: ClusterOf
 ) -> Difference | None:
     """How much higher `measure` is in the first of each pair; there is a pair for each seed.
 
-    Paired by the episodes that `judge` knows to tell, where both sides have kept them.
+    Paired by the plays of both sides, where these were kept and tell of the same.
     """
-    paired = _paired(pairs, judge, cluster_of) if judge is not None else None
-    return paired or _unpaired(pairs, measure)
+    return _paired(pairs, plays_of, cluster_of) or _unpaired(pairs, measure)
 
 
 def student_p(t: float, freedom: int) -> float:
@@ -107,39 +106,31 @@ def _student_interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values) - reach, fmean(values) + reach
 
 
-def _paired(pairs: Sequence[tuple[Point, Point]], judge: Judge, cluster_of: ClusterOf) -> Difference | None:
-    clusters: dict[Hashable, Hashable] = {}
-    firsts: dict[Hashable, list[bool]] = {}
-    seconds: dict[Hashable, list[bool]] = {}
+def _paired(pairs: Sequence[tuple[Point, Point]], plays_of: PlaysOf, cluster_of: ClusterOf) -> Difference | None:
+    firsts: dict[tuple[int, Unit], Sequence[bool]] = {}
+    seconds: dict[tuple[int, Unit], Sequence[bool]] = {}
     by_seed = []
     for index, (one, other) in enumerate(pairs):
-        first, second = _plays(one, judge, cluster_of, clusters), _plays(other, judge, cluster_of, clusters)
-        common = [task for task in first if task in second]
-        if not common:
+        first, second = plays_of(one), plays_of(other)
+        common = [unit for unit in first if unit in second]
+        if not common or not _are_alike(first, second):
             return None
-        by_seed.append(fmean(fmean(first[task]) - fmean(second[task]) for task in common))
-        firsts |= {(index, task): first[task] for task in common}
-        seconds |= {(index, task): second[task] for task in common}
+        by_seed.append(fmean(fmean(first[unit]) - fmean(second[unit]) for unit in common))
+        firsts |= {(index, unit): first[unit] for unit in common}
+        seconds |= {(index, unit): second[unit] for unit in common}
     if not by_seed:
         return None
-    # One task is the same problem under every seed, so that it is one cluster with all its plays.
-    cluster_of_play = {play: clusters[play[1]] for play in firsts}  # pyright: ignore[reportIndexIssue]
-    found = paired_difference(firsts, seconds, cluster_of=cluster_of_play)
+    # A task is the same problem under every seed, so that all its plays and steps are one cluster.
+    clusters = {unit: cluster_of(unit) for unit in dict.fromkeys(unit for _, unit in firsts)}
+    found = paired_difference(firsts, seconds, cluster_of={play: clusters[play[1]] for play in firsts})
     return _joined(fmean(by_seed), found.low, found.high, found.p_value, by_seed, found.n, is_paired=True)
 
 
-def _plays(
-    point: Point, judge: Judge, cluster_of: ClusterOf, clusters: dict[Hashable, Hashable]
-) -> Mapping[Task, list[bool]]:
-    plays: dict[Task, list[bool]] = {}
-    for episode in point.episodes():
-        judged = judge(episode)
-        if judged is not None:
-            task = (episode.env, episode.split, episode.seed)
-            plays.setdefault(task, []).append(judged)
-            if task not in clusters:
-                clusters[task] = cluster_of(episode)
-    return plays
+def _are_alike(first: Plays, second: Plays) -> bool:
+    """Whether the steps of the same tasks were asked about equally often; a policy that fails early is asked less."""
+    tasks = {unit[:3] for unit in first} & {unit[:3] for unit in second}
+    units = {unit for unit in (*first, *second) if unit[:3] in tasks}
+    return all(len(first.get(unit, ())) == len(second.get(unit, ())) for unit in units if unit.step)
 
 
 def _unpaired(pairs: Sequence[tuple[Point, Point]], measure: str) -> Difference | None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.report.choosing import HEADLINE, Selection, choose, description_of, methods_of, shifted_suite, title_of
+from study.report.choosing import Selection, choose, description_of, methods_of
 from study.report.findings import Findings, Kind, kind_of, percent
-from study.report.records import number
+from study.report.rates import number
 
 CHOSEN, PAPER = "the learning rate that validation chose", "the paper's dose"
 
@@ -43,8 +43,8 @@ class Doses:
     def __init__(self, findings: Findings) -> None:
         self.findings, self.study = findings, findings.study
         self.selection: Selection | None = choose(findings)
-        self.measure = HEADLINE
-        self.suite = shifted_suite(self.study)
+        self.measure = self.study.headline(self.study.trained_suite).name
+        self.suite = self.study.shifted("rule")
         roles = description_of(self.study).get("roles") or {}
         self.cells: list[Dosed] = []
         for method, names in methods_of(self.study).items():
@@ -132,7 +132,7 @@ def _of_suite(doses: Doses, suite: str) -> str | None:
     if rest := [_became(doses, dosed, suite) for dosed in doses.cells if dosed.method not in marked]:
         parts.append(f"{'besides' if parts else 'at the end'}, {_joined(rest)}")
     words = doses.study.suites[suite]
-    opening = f"{words[:1].upper()}{words[1:]}, {title_of(doses.measure)}, {percent(start.value)} at the start"
+    opening = f"{words[:1].upper()}{words[1:]}, {doses.study.title(doses.measure)}, {percent(start.value)} at the start"
     return f"{opening}: {'; '.join(parts)}."
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.report.choosing import title_of
 from study.report.dose import Dosed, Doses
 from study.report.drawing import BEGINNING, INK, MARKERS, PALETTE, add_legend, panels, styled
-from study.report.records import Point, Rate, number
+from study.report.rates import Rate, number
+from study.report.records import Point
 
 MOVED = "kl_to_start"
 
@@ -52,7 +52,7 @@ def _plane(doses: Doses, shifted: str) -> tuple[Figure, str]:
             _mark(axes, dosed, x, y)
         axes.plot([], [], color=colour, marker=marker, label=method)
     _explain_marks(axes, doses.cells)
-    words = title_of(doses.measure)
+    words = doses.study.title(doses.measure)
     axes.set_xlabel(f"{study.suites[study.trained_suite]}: {words} (%)")
     axes.set_ylabel(f"{study.suites[shifted]}: {words} (%)")
     axes.margins(0.12)
@@ -98,7 +98,7 @@ def _forgetting(doses: Doses, shifted: str) -> tuple[Figure, str]:
     axes[-1].set_xlabel("divergence from the start (nats a token)")
     add_legend(figure, axes[0])
     return figure, (
-        f"Forgetting against distance: the change of {title_of(doses.measure)} under the {study.suites[shifted]} "
+        f"Forgetting against distance: the change of {doses.study.title(doses.measure)} under the {study.suites[shifted]} "
         "since the start, against the Kullback–Leibler divergence from the start on what the policy draws itself. A "
         "line for each run and seed, a point for each evaluation."
     )

@@ -1,14 +1,14 @@
 """What a page tells of doses beside sentences and figures: what was chosen from what, and where there was no choice."""
 
 from study.report.caveats import Caveat, Table
-from study.report.choosing import Candidate, Choice, Selection, sentence_of, title_of
+from study.report.choosing import Candidate, Choice, Selection, sentence_of
 from study.report.dose import Doses
 from study.report.findings import percent, points
 
 
 def chosen_table(selection: Selection) -> Table:
     """Every run that could have been chosen, the best of each method first."""
-    words = f"{selection.suite}: {title_of(selection.measure)}"
+    words = f"{selection.suite}: {selection.study.title(selection.measure)}"
     rows = [
         [choice.method, candidate.cell, _value(candidate), _verdict(choice, place)]
         for choice in selection.choices

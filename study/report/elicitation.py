@@ -7,14 +7,13 @@ lower temperature. What the start's best temperature does not reach is more than
 start's favour; so the arm's best temperature stands beside it.
 """
 
-from study.report.choosing import shifted_suite
 from study.report.findings import Finding, Findings, kind_of, percent, points
 
 
 def told_apart(findings: Findings, measure: str) -> list[Finding]:
     """Nothing for arms that have not clearly gained, nor where the start was drawn at one temperature alone."""
     study = findings.study
-    suites = (study.trained_suite, shifted_suite(study))
+    suites = (study.trained_suite, study.shifted("rule"))
     found = [_parts(findings, arm, suite, measure) for arm in study.arms for suite in suites if suite]
     return [finding for finding in found if finding is not None]
 

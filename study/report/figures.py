@@ -1,107 +1,76 @@
-"""The figures of a report.
+"""The figures of a study's report.
 
-draw_all(findings)  →  {"success": (Figure, "what it shows"), …}      those that the records allow
+draw_all(findings)  →  {"curves": (Figure, "what it shows"), …}      those that the records allow
+
+What studies of several tasks show together is drawn in task_figures.py and paired_figures.py; here is what one has
+besides: the parts of its task, its attempts, its sweep.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from envs.protocol import Measure, Part
 from study.report.drawing import (
     BEGINNING,
-    INK,
     MARKERS,
     PALETTE,
     add_legend,
-    axis_label,
     colour_of,
     draw_curves,
     draw_points,
+    label_compute,
+    marker_of,
     panels,
     styled,
 )
-from study.report.findings import AT_FIRST_ATTEMPT, Findings, measure_words
-from study.report.records import Rate, Study, number
+from study.report.findings import Findings
+from study.report.rates import Rate, number
+from study.report.records import Study
+from study.report.task_figures import draw_tasks
+from study.report.tasks import Tasks
+
+_PARTS: Mapping[Part, str] = {"rule": "changed by the rule", "rest": "left alone by it", "sight": "what is seen"}
 
 
 def draw_all(findings: Findings) -> dict[str, tuple[Figure, str]]:
     """Each figure that the records allow, with its caption."""
     study = findings.study
     with styled():
-        drawn = {"success": _success(study), "bars": _bars(findings)}
-        if findings.kept and study.shifted_suites:
-            drawn["rule_kept"] = _rule_kept(findings)
+        drawn = draw_tasks(Tasks.of([findings]))
+        if (suite := study.shifted("rule")) and (told := _told_apart(study, suite)):
+            drawn["parts"] = _parts(findings, suite, told)
         if by_attempt := _by_attempt(findings):
             drawn["by_attempt"] = by_attempt
-        if recognised := _recognised(study):
-            drawn["recognition"] = _recognition(study, recognised)
         for key in swept_keys(study):
             drawn[f"sweep_{key.rpartition('.')[2]}"] = _sweep(findings, key)
     return drawn
 
 
-def _success(study: Study) -> tuple[Figure, str]:
-    suites = [study.trained_suite, *study.shifted_suites[:3]]
-    figure, axes = panels(len(suites), 1.8)
-    for axis, suite in zip(axes, suites, strict=True):
-        draw_curves(axis, study, suite, "success")
-        axis.set_ylabel("success (%)")
-        axis.set_title(study.suites[suite], loc="left", fontsize=8)
-    axes[-1].set_xlabel(axis_label(study.ledger))
-    add_legend(figure, axes[0])
-    several = len({seed for _, seed in study.cells}) > 1
-    band = "Lines: the mean of the seeds; bands: from the lowest seed to the highest. " if several else ""
-    return figure, f"Success against training compute. {band}Every evaluation is a point, with its 95 % interval."
-
-
-def _bars(findings: Findings) -> tuple[Figure, str]:
+def _parts(findings: Findings, suite: str, measures: Sequence[Measure]) -> tuple[Figure, str]:
     study = findings.study
-    suites, names = [study.trained_suite, *study.shifted_suites[:3]], (study.beginning, *study.arms)
-    figure, (axes,) = panels(1, 2.1)
-    width = 0.8 / len(names)
-    for index, name in enumerate(names):
-        colour, label = colour_of(name, study), name
-        for group, suite in enumerate(suites):
-            points = [study.last(name, seed, suite) for seed in study.seeds]
-            rates = [rate for point in points if point and (rate := point.rate("success"))]
-            if not rates:
-                continue
-            place = group + (index - (len(names) - 1) / 2) * width
-            mean = 100 * sum(rate.value for rate in rates) / len(rates)
-            axes.bar(place, mean, width * 0.9, color=colour, alpha=0.55, label=label)
-            label = ""
-            spread = (np.arange(len(rates)) - (len(rates) - 1) / 2) * width * 0.7 / len(rates)
-            marker = MARKERS[study.arms.index(name) % len(MARKERS)] if name in study.arms else "o"
-            draw_points(axes, list(zip(place + spread, rates, strict=True)), INK, marker)
-    axes.set_xticks(range(len(suites)), [_wrapped(study.suites[suite]) for suite in suites])
-    axes.set_ylabel("success (%)")
-    axes.set_ylim(0, 103)
-    axes.grid(visible=False, axis="x")
-    add_legend(figure, axes)
-    return (
-        figure,
-        "Success before training and at the end of it: the mean of the seeds, and each seed with its interval.",
+    figure, axes = panels(len(measures), 1.5)
+    for axis, measure in zip(axes, measures, strict=True):
+        draw_curves(axis, study, suite, measure.name)
+        axis.set_ylabel(_PARTS[measure.part] + " (%)")
+        axis.set_title(measure.title, loc="left", fontsize=8)
+    label_compute(figure, [axes[-1:]], [study])
+    add_legend(figure, axes[0])
+    return figure, (
+        f"What becomes of the parts of the task under the {study.suites[suite]}: of what the rule changes, of what it "
+        "leaves alone and, with pictures, of what is seen."
     )
 
 
-def _rule_kept(findings: Findings) -> tuple[Figure, str]:
-    study = findings.study
-    suite = study.shifted_suites[0]
-    figure, axes = panels(len(findings.kept), 1.8)
-    for axis, measure in zip(axes, findings.kept, strict=True):
-        draw_curves(axis, study, suite, measure)
-        axis.set_ylabel("first attempts (%)")
-        told = measure_words(measure).removesuffix(" at the first attempt").removesuffix(",")
-        axis.set_title(f"{study.suites[suite]}: {told}", loc="left", fontsize=8)
-    axes[-1].set_xlabel(axis_label(study.ledger))
-    add_legend(figure, axes[0])
-    return figure, "Whether answers follow the shifted rule, whatever comes of them, before any feedback could tell."
+def _told_apart(study: Study, suite: str) -> list[Measure]:
+    """The first measure of each part, where there are several parts."""
+    measures = study.measures(suite)
+    return [found[0] for part in _PARTS if (found := measures.of(part))]
 
 
 def _by_attempt(findings: Findings) -> tuple[Figure, str] | None:
     study = findings.study
-    suites = [study.trained_suite, *study.shifted_suites[:1]]
+    suites = study.shown_suites[:2]
     found: Mapping[tuple[str, str], list[tuple[float, Rate]]] = {
         (suite, name): _attempts(findings, suite, name) for suite in suites for name in (study.beginning, *study.arms)
     }
@@ -111,7 +80,7 @@ def _by_attempt(findings: Findings) -> tuple[Figure, str] | None:
     for axis, suite in zip(axes, suites, strict=True):
         for name in (study.beginning, *study.arms):
             curve, colour = found[suite, name], colour_of(name, study)
-            marker = MARKERS[study.arms.index(name) % len(MARKERS)] if name in study.arms else "x"
+            marker = marker_of(name, study)
             axis.plot([x for x, _ in curve], [100 * rate.value for _, rate in curve], color=colour, label=name)
             draw_points(axis, curve, colour, marker)
         axis.set_ylabel("right answers (%)")
@@ -133,33 +102,6 @@ def _attempts(findings: Findings, suite: str, name: str) -> list[tuple[float, Ra
     return curve
 
 
-def _recognised(study: Study) -> str | None:
-    """The measure of pictures that were seen right, at the first attempt; None where nothing was shown."""
-    measures = [f"{AT_FIRST_ATTEMPT}{check}" for check in ("cards_recognised", "landmark_recognised")]
-    recorded = {key for cell in study.cells.values() for row in cell.rows for key in row}
-    return next((measure for measure in measures if measure in recorded), None)
-
-
-def _recognition(study: Study, measure: str) -> tuple[Figure, str]:
-    figure, (axes,) = panels(1, 2.2)
-    for arm in study.arms:
-        marker = MARKERS[study.arms.index(arm) % len(MARKERS)]
-        for suite in study.suites:
-            pairs = [
-                (100 * read.value, rate)
-                for seed in study.seeds
-                for point in study.series(arm, seed, suite)
-                if (read := point.rate(measure)) and (rate := point.rate("success"))
-            ]
-            shifted = suite != study.trained_suite
-            label = f"{arm}, {study.suites[suite]}"
-            draw_points(axes, pairs, colour_of(arm, study), marker if shifted else "x", label)
-    axes.set_xlabel(f"{measure_words(measure)} (%)")
-    axes.set_ylabel("success (%)")
-    add_legend(figure, axes)
-    return figure, "Recognition against success: every evaluation is a point."
-
-
 def swept_keys(study: Study) -> list[str]:
     """The options that a sweep has given several numbers."""
     values: dict[str, set[float | None]] = {}
@@ -178,17 +120,21 @@ def _sweep(findings: Findings, key: str) -> tuple[Figure, str]:
         if made and key in made["values"]:
             rest = [f"{other.rpartition('.')[2]} {value}" for other, value in made["values"].items() if other != key]
             lines.setdefault(", ".join([made["arm"], *rest]), []).append((float(made["values"][key]), name))
-    suites = [study.trained_suite, *study.shifted_suites[:1]]
+    suites = study.shown_suites[:2]
     figure, axes = panels(len(suites), 1.7)
     for axis, suite in zip(axes, suites, strict=True):
         for index, (label, points) in enumerate(lines.items()):
-            curve = [(value, rate) for value, name in sorted(points) if (rate := findings.rate(name, suite, "success"))]
+            curve = [
+                (value, rate)
+                for value, name in sorted(points)
+                if (rate := findings.rate(name, suite, study.headline(suite).name))
+            ]
             colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
             axis.plot([x for x, _ in curve], [100 * rate.value for _, rate in curve], color=colour, label=label)
             draw_points(axis, curve, colour, marker)
-        if start := findings.rate(study.beginning, suite, "success"):
+        if start := findings.rate(study.beginning, suite, study.headline(suite).name):
             axis.axhline(100 * start.value, color=BEGINNING, linestyle="--", linewidth=1, label=study.beginning)
-        axis.set_ylabel("success (%)")
+        axis.set_ylabel(f"{study.headline(suite).title} (%)")
         axis.set_title(study.suites[suite], loc="left", fontsize=8)
     values = sorted({value for points in lines.values() for value, _ in points})
     if values[0] > 0 and values[-1] >= 10 * values[0]:
@@ -197,10 +143,4 @@ def _sweep(findings: Findings, key: str) -> tuple[Figure, str]:
     axes[-1].set_xticks(values, [f"{value:g}" for value in values])
     axes[-1].set_xlabel(key)
     add_legend(figure, axes[0])
-    return figure, f"Success at the end of training by {key}, at equal compute; dashed, the policy before it."
-
-
-def _wrapped(words: str) -> str:
-    """In two lines where it is long."""
-    middle = words.rfind(" ", 0, 15)
-    return words if len(words) <= 14 or middle < 0 else f"{words[:middle]}\n{words[middle + 1 :]}"
+    return figure, f"At the end of training by {key}, at equal compute; dashed, the policy before it."

@@ -1,28 +1,28 @@
 """What the records say, in sentences: which differences are more than chance, and which are not.
 
 findings = Findings(study)
-findings.sentences()      [Finding(text="sft, shifted rule: success falls from 31.2 % to 0.5 % …", kind="lower"), …]
-findings.three_numbers()  ["shifted rule, success: init 16.5 %, sft 0.5 %, rl 30.3 %", …]
+findings.sentences()      [Finding(text="sft, shifted rule: hands solved fall from 31.2 % to 0.5 % …", kind="lower"), …]
+findings.three_numbers()  ["shifted rule, hands solved: init 16.5 %, sft 0.5 %, rl 30.3 %", …]
+
+Measures and their titles are those that the environment of each suite names.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from cluster.config import load_config, suite_environments
-from cluster.errors import RuleshiftError
 from cluster.measuring.asked import Asked
-from cluster.record.episode_log import EpisodeRecord
 from envs.catalog import make_environment
-from envs.protocol import EnvError
-from rollout.episode import EpisodeEnd
-from study.report.differences import ClusterOf, Difference, Judge, compare, over_seeds
-from study.report.records import Point, Rate, Study
+from envs.protocol import EnvError, Measure
+from study.report.differences import ClusterOf, Difference, compare, over_seeds
+from study.report.judging import Judged, Unit
+from study.report.rates import Rate
+from study.report.records import Point, Study
 
-AT_FIRST_ATTEMPT = "checks_at_first_attempt/"
-COUNTED = f"{AT_FIRST_ATTEMPT}numbers_used"
 Kind = Literal["higher", "lower", "unsure", "same"]
+Question = tuple[str, str, str, Measure, float]
+"""What is compared: one arm with another, on a suite, by a measure, at a temperature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,10 @@ class Findings:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._clusters: dict[str, ClusterOf] = {}
+        self._judged = Judged({measure.name for suite in study.suites for measure in study.measures(suite).all})
         self.difference = cache(self._difference)
         """(one, other, suite, measure, temperature, of_other) → Difference or None; `of_other` is the temperature that
         the other is drawn at, where it is another."""
-
-    @property
-    def reading(self) -> str | None:
-        """The measure of questions read right; None where nothing is recorded."""
-        check = self.study.reading_check
-        return f"{AT_FIRST_ATTEMPT}{check}" if check else None
-
-    @property
-    def kept(self) -> list[str]:
-        """Whether the rule is followed, whatever comes of it: as formulas count, and as questions are read."""
-        recorded = {key for cell in self.study.cells.values() for row in cell.rows for key in row}
-        return [measure for measure in (COUNTED, self.reading) if measure in recorded]
 
     def rate(self, arm: str, suite: str, measure: str, temperature: float | None = None) -> Rate | None:
         """An arm's final rate, over its seeds."""
@@ -63,31 +52,42 @@ class Findings:
 
     def sentences(self) -> list[Finding]:
         """Every comparison that the report tells, the shifted rule first."""
-        study = self.study
-        found = []
-        for suite in (*study.shifted_suites, study.trained_suite):
-            for measure in ("success", *(self.kept if suite != study.trained_suite else ())):
-                for one, other in self._opponents():
-                    found.append(self._sentence(one, other, suite, measure, study.temperatures[0]))
-        for temperature in study.temperatures[1:]:
-            for suite in study.shifted_suites[:1]:
-                for one, other in self._opponents():
-                    found.append(self._sentence(one, other, suite, "success", temperature))
-        return [finding for finding in found if finding is not None]
+        asked = dict.fromkeys((*self._of_headlines(), *self._of_components()))
+        return [finding for question in asked if (finding := self._sentence(*question)) is not None]
 
     def three_numbers(self) -> list[str]:
-        """What a reader in a hurry should know: success under each rule, and whether the shifted one is followed."""
-        study, suites = self.study, [self.study.trained_suite, *self.study.shifted_suites[:1]]
-        wanted = [(suite, "success") for suite in suites]
-        if study.shifted_suites:
-            wanted += [(study.shifted_suites[0], measure) for measure in self.kept[:1]]
+        """What a reader in a hurry should know: the headline of each suite, and if the shifted rule is followed."""
+        study = self.study
+        wanted = [(suite, study.headline(suite)) for suite in study.shown_suites]
+        if (suite := study.shifted("rule")) is not None:
+            wanted += [(suite, measure) for measure in study.measures(suite).of("rule")[:1]]
         lines = []
-        for suite, measure in wanted:
-            rates = [(arm, self.rate(arm, suite, measure)) for arm in (study.beginning, *study.arms)]
+        for suite, measure in dict.fromkeys(wanted):
+            rates = [(arm, self.rate(arm, suite, measure.name)) for arm in (study.beginning, *study.arms)]
             told = ", ".join(f"{arm} {percent(rate.value)}" for arm, rate in rates if rate is not None)
             if told:
-                lines.append(f"{study.suites[suite]}, {measure_words(measure)}: {told}")
+                lines.append(f"{study.suites[suite]}, {measure.title}: {told}")
         return lines
+
+    def _of_headlines(self) -> Iterator[Question]:
+        """Every policy against every other, wherever there was something to be told of."""
+        study = self.study
+        for suite in (*study.shifted_suites, study.trained_suite):
+            if not study.asked[suite].chooses:
+                for pair in self._opponents():
+                    yield (*pair, suite, study.headline(suite), study.temperatures[0])
+        for temperature in study.temperatures[1:]:
+            for suite in study.shown_suites[1:2]:
+                for pair in self._opponents():
+                    yield (*pair, suite, study.headline(suite), temperature)
+
+    def _of_components(self) -> Iterator[Question]:
+        """What each arm loses or gains of what the rule changes, of what it leaves alone, and of what is seen."""
+        study = self.study
+        for suite in filter(None, (study.shifted("rule"), study.shifted("look"))):
+            for measure in study.measures(suite).components:
+                for arm in study.arms:
+                    yield arm, study.beginning, suite, measure, study.temperatures[0]
 
     def _opponents(self) -> list[tuple[str, str]]:
         """Each arm against what it started from, then each arm against the arms before it."""
@@ -107,24 +107,19 @@ class Findings:
         self, one: str, other: str, suite: str, measure: str, temperature: float, of_other: float | None = None
     ) -> Difference | None:
         pairs = self._pairs(one, other, suite, temperature, of_other)
-        return compare(pairs, measure, self._judge(measure), self._cluster_of(suite)) if pairs else None
-
-    def _judge(self, measure: str) -> Judge | None:
-        if measure == "success":
-            return _solved
-        if not measure.startswith(AT_FIRST_ATTEMPT):
+        if not pairs:
             return None
-        return lambda episode: _passes(episode, measure.removeprefix(AT_FIRST_ATTEMPT))
+        return compare(pairs, measure, lambda point: self._judged.plays(point, measure), self._cluster_of(suite))
 
     def _cluster_of(self, suite: str) -> ClusterOf:
         if suite not in self._clusters:
             self._clusters[suite] = _clusters_of(self.study, suite)
         return self._clusters[suite]
 
-    def _sentence(self, one: str, other: str, suite: str, measure: str, temperature: float) -> Finding | None:
+    def _sentence(self, one: str, other: str, suite: str, measure: Measure, temperature: float) -> Finding | None:
         pairs = self._pairs(one, other, suite, temperature)
-        found = self.difference(one, other, suite, measure, temperature)
-        rates = [[point.rate(measure) for point in side] for side in zip(*pairs, strict=True)]
+        found = self.difference(one, other, suite, measure.name, temperature)
+        rates = [[point.rate(measure.name) for point in side] for side in zip(*pairs, strict=True)]
         if found is None or any(rate is None for side in rates for rate in side):
             return None
         of_one, of_other = (over_seeds([rate for rate in side if rate]) for side in rates)
@@ -140,7 +135,7 @@ class Findings:
             f"{points(found.value)} points, 95 % interval {points(found.low)} to {points(found.high)}, "
             f"{'paired' if found.is_paired else 'unpaired'}, n = {found.n}"
         )
-        text = f"{where}: {measure_words(measure)} {verb} {against} ({difference}). {_how_sure(found)}"
+        text = f"{where}: {measure.title} {verb} {against} ({difference}). {_how_sure(found)}"
         return Finding(text, kind)
 
 
@@ -154,30 +149,13 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def measure_words(measure: str) -> str:
-    """A measure's name in words."""
-    if measure == COUNTED:
-        return "formulas that count as the rule says, at the first attempt"
-    if measure.startswith(AT_FIRST_ATTEMPT):
-        return f"{measure.removeprefix(AT_FIRST_ATTEMPT).replace('_', ' ')} at the first attempt"
-    return measure.replace("_", " ").replace("/", " ")
-
-
 def p_words(p: float) -> str:
     """`p = 0.012`; what is smaller than can be told is `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def _solved(episode: EpisodeRecord) -> bool | None:
-    return None if episode.end == EpisodeEnd.FAILED else episode.end == EpisodeEnd.SOLVED
-
-
-def _passes(episode: EpisodeRecord, check: str) -> bool | None:
-    return episode.turns[0].checks.get(check) if episode.turns and episode.end != EpisodeEnd.FAILED else None
-
-
 def kind_of(found: Difference) -> Kind:
-    """Whether it is more than chance, and in which direction."""
+    """What a difference allows to be said."""
     if found.is_significant:
         return "higher" if found.value > 0 else "lower"
     return "unsure" if found.holds_over_tasks else "same"
@@ -185,10 +163,10 @@ def kind_of(found: Difference) -> Kind:
 
 def _verb(kind: Kind, value: float, *, falls: bool) -> str:
     if kind == "same":
-        return "does not clearly change," if falls else "is not clearly different:"
+        return "do not clearly change," if falls else "are not clearly different:"
     if falls:
-        return "rises" if value > 0 else "falls"
-    return "is higher:" if value > 0 else "is lower:"
+        return "rise" if value > 0 else "fall"
+    return "are higher:" if value > 0 else "are lower:"
 
 
 def _how_sure(found: Difference) -> str:
@@ -215,21 +193,24 @@ def _drawn(temperature: float, study: Study) -> str:
 def _clusters_of(study: Study, suite: str) -> ClusterOf:
     """Which tasks are one problem: the environment of the suite knows; without it, each task is one of its own."""
 
-    def each_task(episode: EpisodeRecord) -> Hashable:
-        return (episode.env, episode.split, episode.seed)
+    def each_task(unit: Unit) -> Hashable:
+        return unit[:3]
 
-    for cell in study.cells.values():
-        try:
-            env, verifier = suite_environments(load_config([cell.folder / "config.yaml"]))[suite]
-            asked = Asked(make_environment(env, verifier))
-        except (RuleshiftError, EnvError, KeyError, OSError):
-            continue
+    asks = study.asked[suite].asks
+    if asks is None:
+        return each_task
+    env, verifier = asks
+    # In words, where there are such: the same tasks, and no picture need be drawn to tell them apart.
+    words = {"modality": "text"} if hasattr(env, "modality") else {}
+    try:
+        asked = Asked(make_environment(env.model_copy(update=words), verifier))
+    except (EnvError, OSError):
+        return each_task
 
-        def by_problem(episode: Any, asked: Asked = asked) -> Hashable:
-            return asked.cluster(episode) if episode.env == asked.env.config.name else each_task(episode)
+    def by_problem(unit: Any) -> Hashable:
+        return asked.cluster(unit) if unit.env == env.name else each_task(unit)
 
-        return by_problem
-    return each_task
+    return by_problem
 
 
 def count_of_tests(findings: Sequence[Finding]) -> str:

@@ -1,13 +1,14 @@
-"""Every number of a study, in long form: a row for each measure of each evaluation."""
+"""Every number of a study or of several, in long form: a row for each measure of each evaluation."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cluster.record.files import replace
-from study.report.records import COMPUTE, Study, measures_of, rate_of
+from study.report.rates import measures_of, rate_of
+from study.report.records import COMPUTE, Study
 
 COLUMNS = (
     *("study", "arm", "seed", "suite", "temperature", "iteration", "measure", "value", "low", "high", "n"),
@@ -38,12 +39,13 @@ def numbers(study: Study) -> Iterator[dict[str, Any]]:
                 }
 
 
-def write_numbers(study: Study, path: Path) -> None:
+def write_numbers(studies: Iterable[Study], path: Path) -> None:
     """The table as CSV; what was not recorded is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
-    writer.writerows(numbers(study))
+    for study in studies:
+        writer.writerows(numbers(study))
     replace(path, text.getvalue().encode())
 
 

@@ -55,7 +55,7 @@
     const measures = inWords(2);
     const arm = addChoice(form, "arm", orAll(inWords(0)), show);
     const suite = addChoice(form, "suite", orAll(inWords(1)), show);
-    const measure = addChoice(form, "measure", orAll(measures), show, measures.includes("success") ? "success" : "");
+    const measure = addChoice(form, "measure", orAll(measures), show, measures.includes(numbers.headline) ? numbers.headline : "");
     const temperature = addChoice(form, "temperature", orAll(of(4)), show);
     const titles = ["arm", "seed", "suite", "temperature", "iteration", numbers.ledger, "measure", "value", "low", "high", "n"];
     byId("number-head").append(...titles.map((title) => element("th", title)));

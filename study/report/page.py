@@ -17,13 +17,16 @@ from matplotlib.figure import Figure
 
 from study.report.caveats import Caveat, Table, budget_notes, caveats
 from study.report.differences import over_seeds
-from study.report.dose import Doses, headline, sentences
+from study.report.dose import Doses, sentences
+from study.report.dose import headline as claim_of
 from study.report.dose_tables import chosen_table, rate_caveats
 from study.report.drawing import as_inline_svg
 from study.report.elicitation import told_apart
-from study.report.findings import Findings, count_of_tests, measure_words
+from study.report.findings import Finding, Findings, count_of_tests
+from study.report.headline import headline
 from study.report.numbers import packed
-from study.report.records import COMPUTE, Point, Rate, Study, measures_of
+from study.report.rates import Rate, measures_of
+from study.report.records import COMPUTE, Point, Study
 from study.report.viewer import chosen_episodes
 
 _HERE = Path(__file__).parent
@@ -37,9 +40,9 @@ _HEADINGS = {
 _MAIN = (
     *("success", "first_try_success", "parse_rate", "rule_fixation", "regurgitated", "regurgitated_formula"),
     *("checks/numbers_read", "checks_at_first_attempt/training_numbers_used"),
-    *("per_step_accuracy", "mean_reward", "entropy", "num_clusters"),
+    *("mean_reward", "entropy", "num_clusters"),
 )
-"""Measures that the page shows at once; the others can be unfolded."""
+"""Measures that the page shows at once, behind those that the environment names; the others can be unfolded."""
 
 
 def make_page(findings: Findings, doses: Doses, figures: Mapping[str, tuple[Figure, str]]) -> str:
@@ -51,21 +54,23 @@ def make_page(findings: Findings, doses: Doses, figures: Mapping[str, tuple[Figu
         **chosen_episodes(study),
         "suites": dict(study.suites),
         "beginning": study.beginning,
-        "first_suite": next(iter(study.shifted_suites), study.trained_suite),
+        "first_suite": (*study.shown_suites[1:], study.trained_suite)[0],
     }
-    return Template(_file("page.html")).substitute(
+    return Template(part_of_page("page.html")).substitute(
         title=escape(study.name),
         subtitle=escape(f"{arms}; {seeds} seed{'s' if seeds > 1 else ''}; {', '.join(study.suites.values())}"),
-        style=_file("page.css"),
-        script=_file("page.js"),
+        style=part_of_page("page.css"),
+        script=part_of_page("page.js"),
         summary=_summary(findings, doses),
-        figures="\n".join(_figure(name, figure, caption) for name, (figure, caption) in figures.items()),
+        figures="\n".join(as_figure(name, figure, caption) for name, (figure, caption) in figures.items()),
         findings=_findings(findings, doses),
         tables=_final_tables(findings) + _way_table(findings),
-        caveats="\n".join(map(_caveat, [*rate_caveats(doses), *caveats(findings)])),
-        compute=_compute(study),
+        caveats="\n".join(map(as_caveat, [*rate_caveats(doses), *caveats(findings)])),
+        compute=compute_table(study),
         configs=_configs(study),
-        number_data=as_script({**packed(study), "ledger": study.ledger}),
+        number_data=as_script(
+            {**packed(study), "ledger": study.ledger, "headline": study.headline(study.trained_suite).name}
+        ),
         episode_data=as_script(episodes),
     )
 
@@ -84,7 +89,7 @@ def as_table(table: Table, caption: str = "") -> str:
     return f'<div class="scroll"><table>{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _file(name: str) -> str:
+def part_of_page(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
@@ -93,34 +98,37 @@ def _cell(text: str) -> str:
     return f"<td>{escape(first)}{''.join(f'<small>{escape(line)}</small>' for line in rest)}</td>"
 
 
-def _text(words: str) -> str:
+def as_text(words: str) -> str:
     """A sentence whose numbers stay on one line with their signs, and whose options look like options."""
     escaped = re.sub(r"\b([pn]) (=|&lt;) ", r"\1&nbsp;\2&nbsp;", escape(words).replace(" %", "&nbsp;%"))
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
 
 
 def _summary(findings: Findings, doses: Doses) -> str:
-    claim = f"<p><strong>{_text(told)}</strong></p>" if (told := headline(doses)) else ""
-    lines = "".join(f"<li>{_text(line)}</li>" for line in findings.three_numbers())
+    claim = f"<p><strong>{as_text(told)}</strong></p>" if (told := claim_of(doses)) else ""
+    told = "".join(f"<p>{as_text(sentence)}</p>" for sentence in headline(findings))
+    lines = "".join(f"<li>{as_text(line)}</li>" for line in findings.three_numbers())
     notes = "".join(f'<p class="warning">{escape(note)}</p>' for note in budget_notes(findings.study))
-    return f'{claim}<ul class="key">{lines}</ul>{notes}'
+    return f'{claim}<div class="told">{told}</div><ul class="key">{lines}</ul>{notes}'
 
 
-def _figure(name: str, figure: Figure, caption: str) -> str:
-    return f"<figure>{as_inline_svg(figure, name)}<figcaption>{_text(caption)}</figcaption></figure>"
+def as_figure(name: str, figure: Figure, caption: str) -> str:
+    return f"<figure>{as_inline_svg(figure, name)}<figcaption>{as_text(caption)}</figcaption></figure>"
 
 
 def _findings(findings: Findings, doses: Doses) -> str:
-    found = [*findings.sentences(), *told_apart(findings, doses.measure)]
+    at_doses = "".join(f"<p>{as_text(sentence)}</p>" for sentence in sentences(doses))
+    chosen = as_table(chosen_table(doses.selection)) if doses.selection else ""
+    listed = findings_list([*findings.sentences(), *told_apart(findings, doses.measure)])
+    return f"{at_doses}{listed}{chosen and '<h3>What validation chose</h3>'}{chosen}"
+
+
+def findings_list(found: Sequence[Finding]) -> str:
+    """What was found, and how many tests that took."""
     if not found:
         return "<p>There is one evaluation and nothing to compare it with.</p>"
-    items = "".join(f'<li class="{finding.kind}">{_text(finding.text)}</li>' for finding in found)
-    at_doses = "".join(f"<p>{_text(sentence)}</p>" for sentence in sentences(doses))
-    chosen = as_table(chosen_table(doses.selection)) if doses.selection else ""
-    return (
-        f'{at_doses}<ul class="findings">{items}</ul><p class="note">{escape(count_of_tests(found))}</p>'
-        f"{chosen and '<h3>What validation chose</h3>'}{chosen}"
-    )
+    items = "".join(f'<li class="{finding.kind}">{as_text(finding.text)}</li>' for finding in found)
+    return f'<ul class="findings">{items}</ul><p class="note">{escape(count_of_tests(found))}</p>'
 
 
 def _final_tables(findings: Findings) -> str:
@@ -135,11 +143,10 @@ def _final_tables(findings: Findings) -> str:
             if not there:
                 continue
             title = f"{study.suites[suite]}, {'greedy' if temperature == 0 else f'temperature {temperature:g}'}"
-            rows = {
-                name: [measure_words(name), *(_seeds_cell(points[arm], name) for arm in names)] for name in measures
-            }
-            main = [row for name, row in rows.items() if name in (*_MAIN, *findings.kept)]
-            rest = [row for name, row in rows.items() if name not in (*_MAIN, *findings.kept)]
+            rows = {name: [study.title(name), *(seeds_cell(points[arm], name) for arm in names)] for name in measures}
+            first = dict.fromkeys([*(measure.name for measure in study.measures(suite).all), *_MAIN])
+            main = [rows[name] for name in first if name in rows]
+            rest = [row for name, row in rows.items() if name not in first]
             parts.append(as_table(Table(("", *names), main), title))
             parts.append(f"<details><summary>the rest of it</summary>{as_table(Table(('', *names), rest))}</details>")
     count = len({seed for _, seed in study.cells})
@@ -149,10 +156,10 @@ def _final_tables(findings: Findings) -> str:
         if count > 1
         else "The interval respects that equal problems are one."
     )
-    return f'<h3>Before training and at the end</h3><p class="note">{_text(note)}</p>{"".join(parts)}'
+    return f'<h3>Before training and at the end</h3><p class="note">{as_text(note)}</p>{"".join(parts)}'
 
 
-def _seeds_cell(points: Sequence[Point | None], measure: str) -> str:
+def seeds_cell(points: Sequence[Point | None], measure: str) -> str:
     rates = [rate for point in points if point and (rate := point.rate(measure))]
     joined = over_seeds(rates)
     if joined is None:
@@ -180,9 +187,10 @@ def _interval(rate: Rate) -> list[str]:
 def _way_table(findings: Findings) -> str:
     """The evaluations along the way, at the main temperature."""
     study = findings.study
-    columns = [(suite, "success") for suite in (study.trained_suite, *study.shifted_suites)]
-    if study.shifted_suites:
-        columns[2:2] = [(study.shifted_suites[0], measure) for measure in findings.kept[:1]]
+    columns = [(suite, study.headline(suite)) for suite in (study.trained_suite, *study.shifted_suites)]
+    if (suite := study.shifted("rule")) is not None:
+        columns[2:2] = [(suite, measure) for measure in study.measures(suite).of("rule")[:1]]
+    columns = list(dict.fromkeys(columns))
     rows = []
     for arm in study.arms:
         for seed in study.seeds:
@@ -192,19 +200,19 @@ def _way_table(findings: Findings) -> str:
                 row = [arm, str(seed), str(mark[1]) if mark[0] == arm else mark[0], f"{point.at(study.ledger):.3g}"]
                 for suite, measure in columns:
                     same = (other for other in by_suite[suite] if (other.cell.arm, other.row["iteration"]) == mark)
-                    row.append(_seeds_cell([next(same, None)], measure))
+                    row.append(seeds_cell([next(same, None)], measure.name))
                 rows.append(row)
-    headings = [f"{study.suites[suite]}: {measure_words(measure)}" for suite, measure in columns]
+    headings = [f"{study.suites[suite]}: {measure.title}" for suite, measure in columns]
     table = Table(("arm", "seed", "iteration", _HEADINGS.get(study.ledger, study.ledger), *headings), rows)
     return f"<details open><summary>Along the way</summary>{as_table(table)}</details>"
 
 
-def _caveat(caveat: Caveat) -> str:
+def as_caveat(caveat: Caveat) -> str:
     table = as_table(caveat.table) if caveat.table and caveat.table.rows else ""
-    return f"<h3>{escape(caveat.title)}</h3><p>{_text(caveat.text)}</p>{table}"
+    return f"<h3>{escape(caveat.title)}</h3><p>{as_text(caveat.text)}</p>{table}"
 
 
-def _compute(study: Study) -> str:
+def compute_table(study: Study) -> str:
     rows = []
     for (arm, seed), cell in study.cells.items():
         last = cell.rows[-1] if cell.rows else {}

@@ -20,25 +20,13 @@ from yaml import YAMLError
 from cluster.errors import RunError
 from cluster.record.episode_log import EpisodeRecord, read_episodes
 from cluster.record.files import read_rows
-
-Row = Mapping[str, Any]
+from envs.protocol import Measure, Measures, Shift
+from study.report.rates import Rate, Row, measure_words, number, rate_of
+from study.report.suites import Suite, read_commands, read_suites
 
 STUDY_FILE = "study.json"
 LEDGERS = ("compute/flops", "compute/paper_flops")
 COMPUTE = (*LEDGERS, "compute/device_seconds", "compute/trained_tokens", "compute/sampled_tokens")
-READING_CHECKS = ("numbers_read", "cards_recognised", "instruction_read", "landmark_recognised")
-"""The first of these that a study has is what "read right" means there."""
-_CONTEXT = ("iteration", "suite", "temperature")
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A number, with its interval and what it was counted over where these are recorded."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,21 +104,66 @@ class Study:
     sweep: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """For each arm that a sweep has made: the `arm` it is a variant of, and the `values` of the keys."""
 
+    @cached_property
+    def asked(self) -> Mapping[str, Suite]:
+        """What each suite asks, and what it shifts."""
+        texts = (self.config_text, *(cell.config_text for cell in self.cells.values()))
+        return read_suites(texts, self.suites)
+
+    def command(self, arm: str) -> str | None:
+        """Whether an arm imitates (`sft`) or plays (`rl`); None where that is not known."""
+        return self._commands.get(str(self.sweep[arm]["arm"]) if arm in self.sweep else arm)
+
+    @cached_property
+    def _commands(self) -> Mapping[str, str]:
+        return read_commands(self.config_text)
+
     @property
     def trained_suite(self) -> str:
         """The suite under the rule of training."""
-        told = [suite for suite, words in self.suites.items() if words.startswith("training")]
-        return "in_distribution" if "in_distribution" in self.suites else next(iter([*told, *self.suites]))
+        trained = [suite for suite in self.suites if self.asked[suite].shift == "none"]
+        return min(trained or self.suites, key=lambda suite: self.asked[suite].chooses)
 
     @property
     def shifted_suites(self) -> tuple[str, ...]:
-        """The others, those first whose rule is shifted."""
+        """The others, those first whose rule is shifted, those last that are there to choose by."""
         others = [suite for suite in self.suites if suite != self.trained_suite]
-        return tuple(sorted(others, key=lambda suite: not self.is_shifted(suite)))
+        order = ("rule", "look", "none", "other")
+        return tuple(
+            sorted(others, key=lambda suite: (self.asked[suite].chooses, order.index(self.asked[suite].shift)))
+        )
 
-    def is_shifted(self, suite: str) -> bool:
-        """Whether a suite's rule is another than training's."""
-        return suite.startswith("rule_shift") or self.suites[suite].startswith("shifted rule")
+    def shifted(self, shift: Shift) -> str | None:
+        """The first suite with that shift which is not there to choose by."""
+        told = (suite for suite in self.shifted_suites if self.asked[suite].shift == shift)
+        return next((suite for suite in told if not self.asked[suite].chooses), None)
+
+    @property
+    def shown_suites(self) -> tuple[str, ...]:
+        """Those that figures show: under the rule of training, under the shifted one, and with another look."""
+        shifted = (self.shifted("rule"), self.shifted("look"))
+        return (self.trained_suite, *(suite for suite in shifted if suite is not None))
+
+    def measures(self, suite: str) -> Measures:
+        """What the suite's environment is measured by, as far as it was recorded."""
+        return self._measures[suite]
+
+    def headline(self, suite: str) -> Measure:
+        """The measure that figures of a suite show."""
+        return self._measures[suite].headline
+
+    def title(self, measure: str) -> str:
+        """What a measure is called."""
+        named = (told for measures in self._measures.values() for told in measures.all)
+        return next((told.title for told in named if told.name == measure), measure_words(measure))
+
+    @cached_property
+    def _measures(self) -> Mapping[str, Measures]:
+        rows = [row for cell in self.cells.values() for row in cell.rows]
+        return {
+            suite: asked.recorded({key for row in rows if row["suite"] == suite for key in row})
+            for suite, asked in self.asked.items()
+        }
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
@@ -146,12 +179,6 @@ class Study:
     def beginning(self) -> str:
         """What the policy before training is called."""
         return self.init or "start"
-
-    @cached_property
-    def reading_check(self) -> str | None:
-        """The check that tells whether the question was read right; None where nothing is recorded."""
-        keys = {key for cell in self.cells.values() for row in cell.rows for key in row}
-        return next((check for check in READING_CHECKS if f"checks_at_first_attempt/{check}" in keys), None)
 
     def series(self, arm: str, seed: int, suite: str, temperature: float | None = None) -> list[Point]:
         """An arm's evaluations in order, its starting policy before them."""
@@ -195,37 +222,9 @@ class Study:
         return {key: start.row.get(key, 0.0) if charged and key in LEDGERS else 0.0 for key in COMPUTE}
 
 
-def number(value: Any) -> float | None:
-    """The value if it is a number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def rate_of(row: Row, measure: str) -> Rate | None:
-    """A measure of a row with its interval."""
-    value = number(row.get(measure))
-    if value is None:
-        return None
-    n = number(row.get(f"{measure}_n"))
-    low, high = number(row.get(f"{measure}_low")), number(row.get(f"{measure}_high"))
-    return Rate(value, low, high, None if n is None else int(n))
-
-
-def measures_of(row: Row) -> list[str]:
-    """The names of what was measured, without compute, context and the ends of intervals."""
-    skipped = {*_CONTEXT, *(f"{name}{ending}" for name in row for ending in ("_n", "_low", "_high"))}
-    return [
-        name
-        for name, value in row.items()
-        if name not in skipped and not name.startswith("compute/") and number(value) is not None
-    ]
-
-
 def read_study(folder: Path) -> Study:
     """A study, or a run as a study of one arm; RunError names what is missing and the command that makes it."""
-    if not folder.is_dir():
-        raise RunError(f"{folder}: there is no such folder; name one that `ruleshift compare`, `rl` or `sft` has made")
-    file = folder / STUDY_FILE
-    study = _read_compared(folder, file) if file.is_file() else _read_run(folder)
+    study = read_records(folder)
     if not any(cell.rows for (arm, _), cell in study.cells.items() if arm in study.arms):
         raise RunError(
             f"{folder}: no arm has an evaluation yet, so there is nothing to report; run it on, or measure a run with "
@@ -234,11 +233,12 @@ def read_study(folder: Path) -> Study:
     return study
 
 
-def read_cells(folder: Path) -> list[Cell]:
-    """The run in a folder, or all runs of the study there, whether they have evaluations or not."""
-    if (folder / STUDY_FILE).is_file():
-        return list(_read_compared(folder, folder / STUDY_FILE).cells.values())
-    return list(_read_run(folder).cells.values())
+def read_records(folder: Path) -> Study:
+    """The same, whether there are evaluations or not."""
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such folder; name one that `ruleshift compare`, `rl` or `sft` has made")
+    file = folder / STUDY_FILE
+    return _read_compared(folder, file) if file.is_file() else _read_run(folder)
 
 
 def _read_compared(folder: Path, file: Path) -> Study:

@@ -11,12 +11,15 @@ from typing import Any
 
 from cluster.record.episode_log import EpisodeRecord, TurnRecord
 from rollout.episode import EpisodeEnd
-from study.report.records import READING_CHECKS, Point, Study
+from study.report.records import Point, Study
 
 MAX_BYTES = 1_800_000
 """Of the embedded episodes, pictures included."""
 TASKS = 60
 """Of each suite, unless these are too many bytes."""
+
+READING_CHECKS = ("numbers_read", "cards_recognised", "place_recognised", "instruction_read")
+"""Of these, the first that a study's measures name is what "read wrongly" means there."""
 
 Key = tuple[str, str, int, int]
 Played = Mapping[tuple[str, int], Mapping[Key, EpisodeRecord]]
@@ -36,6 +39,14 @@ def chosen_episodes(study: Study, *, max_tasks: int = TASKS, max_bytes: int = MA
             tasks = max(1, int(tasks * min(0.8, max_bytes / size)))
         else:
             seeds.pop()
+
+
+def reading_checks(study: Study) -> list[str]:
+    """The checks that tell whether a question was read right: what is seen in its picture or, in words, by its rule."""
+    measures = [study.measures(suite) for suite in study.suites]
+    seen = [measure.name for part in ("sight", "rule", "rest") for one in measures for measure in one.of(part)]
+    told = [name.rpartition("/")[2] for name in seen if name.rpartition("/")[2] in READING_CHECKS]
+    return told[:1]
 
 
 def _played(study: Study, suite: str) -> Played:
@@ -104,7 +115,7 @@ class _Pack:
             "pictures": self._pictures,
             "tasks": self._tasks,
             "episodes": self._episodes,
-            "reading": [check for check in READING_CHECKS if check == self._study.reading_check],
+            "reading": reading_checks(self._study),
         }
 
     def add_task(self, suite: str, task: Key) -> int:

@@ -12,7 +12,7 @@ import pytest_asyncio
 from cluster.record.episode_log import EpisodeRecord
 from cluster.record.files import read_rows
 from study.report.build import build_report
-from study.report.records import measures_of
+from study.report.rates import measures_of
 from tests.support.browser import Tab, browsing, find_browser
 from tests.support.report_page import HOSTILE, PICTURES, MadeReport, ReportPage, hand, make_report
 from tests.support.study import NUM_TASKS, SUITES, make_run

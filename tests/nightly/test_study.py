@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study.report.records import Point, Rate, Study, read_study
+from study.report.rates import Rate
+from study.report.records import Point, Study, read_study
 
 ROOT = Path(__file__).parents[2]
 SEED = 7

@@ -198,6 +198,23 @@ def test_what_a_formula_counts_is_noticed_whatever_it_makes(formula: str, used: 
     assert (checks["numbers_used"], checks["training_numbers_used"]) == (used, used_in_training)
 
 
+@pytest.mark.parametrize(
+    ("formula", "legal", "makes_target"),
+    [
+        ("(7+4-11)*2", True, False),
+        ("4*(7+10-11)", True, True),  # whatever the hand is
+        ("6*4=25", True, True),
+        ("7*4/0", True, False),
+        ("7+", False, False),
+    ],
+)
+@pytest.mark.parametrize("preset", ["corrected", "paper"])
+def test_what_no_rule_changes_is_noticed_beside_it(formula: str, legal: bool, makes_target: bool, preset: str) -> None:
+    hand = Hand(labels=("7", "4", "J", "2"), numbers=(7, 4, 11, 2), target=24)
+    checks = EquationVerifier(VerifierConfig.model_validate({"preset": preset})).judge(answer(formula), hand).checks
+    assert (checks["formula_legal"], checks["makes_target"]) == (legal, makes_target)
+
+
 def test_a_hand_that_both_rules_count_alike_does_not_tell_them_apart() -> None:
     alike = Hand(labels=("7", "4", "5", "2"), numbers=(7, 4, 5, 2), target=24, training_numbers=(7, 4, 5, 2))
     assert "training_numbers_used" not in judge(answer("7+4+5+2"), alike).checks

@@ -224,7 +224,8 @@ def test_the_unscored_answer_earns_the_same_whatever_it_is(verifier: NavigationV
 def test_recognition_alone_is_judged_by_the_place(verifier: NavigationVerifier, text: str, outcome: str) -> None:
     verdict = verifier.judge(text, replace(CORNER, asks="recognition"))
     assert verdict.outcome == outcome
-    assert set(verdict.checks) == {"readable", "intersection_recognised", "landmark_recognised"}
+    assert set(verdict.checks) == {"readable", "intersection_recognised", "landmark_recognised", "place_recognised"}
+    assert verdict.checks["place_recognised"] == verdict.correct
 
 
 def test_feedback_on_recognition_does_not_say_what_is_there() -> None:
@@ -255,8 +256,27 @@ def test_side_facts_are_counted_apart_from_the_outcome() -> None:
         "readable": True,
         "intersection_recognised": False,
         "landmark_recognised": True,
+        "place_recognised": False,
         "instruction_read": True,
+        "turn_direction_correct": True,
     }
+
+
+@pytest.mark.parametrize("verifier", [CORRECTED, PAPER])
+@pytest.mark.parametrize(
+    ("wanted", "given", "told"),
+    [
+        ("turn_direction(north)", "turn_direction(north)", {"turn_direction_correct": True}),
+        ("turn_direction(north)", "forward()", {"turn_direction_correct": False}),
+        ("forward()", "turn_direction(north)", {"forward_correct": False}),
+        ("stop()", "stop()", {"stop_correct": True}),
+    ],
+)
+def test_the_kind_of_the_right_action_is_noticed_whatever_is_answered(
+    verifier: NavigationVerifier, wanted: str, given: str, told: dict[str, bool]
+) -> None:
+    checks = verifier.judge(_answer(given), replace(CORNER, action=wanted)).checks
+    assert {name: passed for name, passed in checks.items() if name.endswith("_correct")} == told
 
 
 @pytest.mark.parametrize(
