@@ -93,7 +93,8 @@ class Teacher(DialogueTeacher):
         options, hand = self.options, question.reference
         misreads = not is_last and generator.random() < options.misread_fraction
         if options.missee_fraction and not misreads and generator.random() < options.missee_fraction:
-            hand = _mis_seen(hand, environment.config.face_cards, generator)
+            config: Any = environment.config
+            hand = _mis_seen(hand, config.face_cards, generator)
         return mixed_up(hand, generator, misreads=misreads), not misreads
 
 

@@ -98,7 +98,7 @@ def _forgetting(doses: Doses, shifted: str) -> tuple[Figure, str]:
     axes[-1].set_xlabel("divergence from the start (nats a token)")
     add_legend(figure, axes[0])
     return figure, (
-        f"Forgetting against distance: the change of {doses.study.title(doses.measure)} under the {study.suites[shifted]} "
+        f"Forgetting against distance: the change of {study.title(doses.measure)} under the {study.suites[shifted]} "
         "since the start, against the Kullback–Leibler divergence from the start on what the policy draws itself. A "
         "line for each run and seed, a point for each evaluation."
     )

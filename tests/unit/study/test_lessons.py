@@ -59,7 +59,8 @@ def test_no_lesson_makes_24_of_held_out_cards_or_numbers() -> None:
     """Worked out from the labels: a plain 11 stands for a jack, which counts 10 in training."""
     num_checked = Counter()
     for teacher in (RIGHT, MIXED):
-        for hand in (lesson.reference for lesson in lessons(teacher) if lesson.reference.target == 24):
+        hands: list[Hand] = [lesson.reference for lesson in lessons(teacher) if lesson.reference.target == 24]
+        for hand in hands:
             ranks = tuple({"11": "J", "12": "Q", "13": "K"}.get(label, label) for label in hand.labels)
             assert ENV.admits(split_key(NAMED_RULES["ten"].numbers(ranks)), "train")
             if set(ranks) & set("JQK") and not is_plain(hand):

@@ -8,7 +8,7 @@ import pytest
 from cluster.config import Config, parse_config
 from cluster.errors import ConfigError
 from study.cells import Study
-from study.selection import Role, roles, shifts
+from study.selection import Role, roles
 
 RATES = "learner.optimizer.learning_rate"
 
@@ -51,9 +51,9 @@ def test_a_validation_suite_under_the_rule_of_training_may_choose(select: str) -
     [
         ("validatoin/success", "no suite is called 'validatoin'; did you mean 'validation'?"),
         ("success", "no suite is called 'success'; the suites are in_distribution, rule_shift"),
-        ("rule_shift/success", "that suite is one of a shift, of env.face_cards; choose by one under the rule"),
-        ("red/success", "that suite is one of a shift, of env.suits"),
-        ("countdown/success", "that suite is one of a shift, of env.name"),
+        ("rule_shift/success", "that suite is one of a shift of the rule; choose by one under the rule"),
+        ("red/success", "that suite is one of a shift of the look"),
+        ("countdown/success", "that suite is one of a shift to another task"),
         ("in_distribution/success", "its tasks are of the test split, which is not there to choose by; choose by one"),
     ],
 )
@@ -118,5 +118,5 @@ def test_a_value_that_is_the_default_counts_as_the_arms_own() -> None:
 def test_more_attempts_and_harder_hands_are_no_shift() -> None:
     trained = config_of().env
     same = trained.model_copy(update={"max_attempts": 1, "at_least_one_face_card": True})
-    assert shifts(same, trained) == []
-    assert shifts(same.model_copy(update={"target": 30, "num_cards": 5}), trained) == ["target", "num_cards"]
+    assert same.shift_from(trained) == "none"
+    assert same.model_copy(update={"target": 30, "num_cards": 5}).shift_from(trained) != "none"
