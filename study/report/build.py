@@ -19,24 +19,26 @@ from study.report.tasks_page import make_tasks_page
 
 def build_report(folder: Path) -> tuple[Path, list[str]]:
     """Write `report.html`, `figures/` and `numbers.csv`; where the page is, and the three numbers that matter."""
-    page, findings = _build_one(folder)
-    return page, findings.three_numbers()
+    findings = Findings(read_study(folder))
+    return _build_one(findings), findings.three_numbers()
 
 
 def build_tasks_report(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
     """The same for each study, and one report of all of them in `out`."""
-    built = [_build_one(folder) for folder in folders]
-    tasks = Tasks.of([findings for _, findings in built])
-    names = [study.name for study in tasks.studies]
+    studies = [read_study(folder) for folder in folders]
+    names = [study.name for study in studies]
     if twice := {name for name in names if names.count(name) > 1}:
         raise RunError(
             f"{out}: two of the studies are called {min(twice)}; name each once, or give one another cluster.name"
         )
+    tasks = Tasks.of([Findings(study) for study in studies])
+    links = {}
+    for one in tasks.findings:
+        links[one.study.name] = Path(os.path.relpath(_build_one(one), out)).as_posix()
     figures = draw_tasks(tasks)
     for name, (figure, _) in figures.items():
         save(figure, out / "figures" / name)
     write_numbers(tasks.studies, out / "numbers.csv")
-    links = {findings.study.name: Path(os.path.relpath(page, out)).as_posix() for page, findings in built}
     page = out / "report.html"
     replace(page, make_tasks_page(tasks, figures, out.resolve().name, links).encode(errors="replace"))
     return page, [f"{one.study.name}: {line}" for one in tasks.findings for line in one.three_numbers()]
@@ -49,14 +51,12 @@ def studies_in(folder: Path) -> list[Path]:
     return sorted(inner for inner in folder.iterdir() if (inner / STUDY_FILE).is_file())
 
 
-def _build_one(folder: Path) -> tuple[Path, Findings]:
-    study = read_study(folder)
-    findings = Findings(study)
-    figures = draw_all(findings)
+def _build_one(findings: Findings) -> Path:
+    folder, figures = findings.study.folder, draw_all(findings)
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
-    write_numbers([study], folder / "numbers.csv")
+    write_numbers([findings.study], folder / "numbers.csv")
     page = folder / "report.html"
     # A model may write what UTF-8 has no bytes for; JSON has escaped it, elsewhere it is a question mark.
     replace(page, make_page(findings, figures).encode(errors="replace"))
-    return page, findings
+    return page

@@ -52,8 +52,8 @@ def _summary(tasks: Tasks) -> str:
     told = "".join(f"<p>{as_text(sentence)}</p>" for sentence in overall(tasks))
     note = (
         "Every policy was asked under the rule that training showed, and under a rule, or with a look, that training "
-        "never showed. Up and down are against the policy that an arm began with, by what each task is measured by, and "
-        "only where that is more than chance over the tasks and, where there are several, over the seeds."
+        "never showed. Up and down are against the policy that an arm began with, by what each task is measured by, "
+        "and only where that is more than chance over the tasks and, where there are several, over the seeds."
     )
     return f'<p>{note}</p><div class="told">{told}</div>{_table(tasks)}'
 
@@ -89,5 +89,6 @@ def _section(anchor: str, tasks: Tasks, findings: Findings, link: str) -> str:
     details = "".join(f"<details><summary>{name}</summary>{text}</details>" for name, text in folded.items())
     return (
         f'<section id="{anchor}"><h2>{escape(capital(tasks.label(study)))}</h2><div class="told">{told}</div>'
-        f'{notes}{details}<p><a href="{escape(link)}">Every number and the episodes of {escape(study.name)}</a></p></section>'
+        f'{notes}{details}<p><a href="{escape(link)}">Every number and the episodes of {escape(study.name)}</a></p>'
+        "</section>"
     )

@@ -20,6 +20,7 @@ from study.report.differences import over_seeds, student_p, student_reach
 from study.report.drawing import WIDTH
 from study.report.figures import draw_all
 from study.report.findings import Findings
+from study.report.overlay import overlay
 from study.report.page import as_script
 from study.report.rates import Rate, measures_of
 from study.report.records import read_study
@@ -86,11 +87,11 @@ def page(study: Path) -> Page:
 def test_a_planted_collapse_is_significant_and_a_planted_tie_is_not(study: Path) -> None:
     found = Findings(read_study(study)).sentences()
     kinds = {finding.text.partition("(")[0].strip(): finding.kind for finding in found}
-    assert kinds["sft, shifted rule: success falls from 41.2 % to 1.2 %"] == "lower"
-    assert kinds["rl, shifted rule: success does not clearly change, from 41.2 % to 41.2 %"] == "same"
-    assert kinds["rl, shifted rule: success is higher: 41.2 % against 1.2 % of sft"] == "higher"
-    assert kinds["sft, training rule: success rises from 36.2 % to 91.3 %"] == "higher"
-    assert kinds["sft, shifted rule: numbers read at the first attempt falls from 41.2 % to 1.2 %"] == "lower"
+    assert kinds["sft, shifted rule: hands solved fall from 41.2 % to 1.2 %"] == "lower"
+    assert kinds["rl, shifted rule: hands solved do not clearly change, from 41.2 % to 41.2 %"] == "same"
+    assert kinds["rl, shifted rule: hands solved are higher: 41.2 % against 1.2 % of sft"] == "higher"
+    assert kinds["sft, training rule: hands solved rise from 36.2 % to 91.3 %"] == "higher"
+    assert kinds["sft, shifted rule: numbers told by the rule fall from 41.2 % to 1.2 %"] == "lower"
     assert all("paired" in finding.text and "over 2 seeds" in finding.text for finding in found)
 
 
@@ -103,7 +104,7 @@ def test_seeds_that_disagree_are_not_significant_however_many_tasks_agree(tmp_pa
         kept = (folder / f"cells/init_seed1/episodes/{suite}_t1_000000.jsonl").read_text()
         (folder / f"cells/sft_seed1/episodes/{suite}_t1_000040.jsonl").write_text(kept)
     findings = Findings(read_study(folder))
-    told = next(found for found in findings.sentences() if found.text.startswith("sft, shifted rule: success"))
+    told = next(found for found in findings.sentences() if found.text.startswith("sft, shifted rule: hands solved"))
     assert told.kind == "unsure" and "but not for the methods" in told.text and "−40.0, +0.0" in told.text
 
 
@@ -141,11 +142,11 @@ def test_what_a_model_writes_stays_text(study: Path, page: Page) -> None:
 
 def test_the_page_has_every_part_and_is_small(study: Path, page: Page) -> None:
     assert (study / "report.html").stat().st_size < 3_000_000
-    for words in ("Learning rate × steps", "at matched success", "Decoding", "Entropy", "A small model", "Seeds"):
+    for words in ("Learning rate × steps", "at matched skill", "Decoding", "Entropy", "A small model", "Seeds"):
         assert words in page.words
     assert "device-seconds" in page.words and "FLOPs, paper's ledger" in page.words
     assert "learning_rate: 0.001" in page.words and "ruleshift" in page.words
-    assert len(re.findall("data-figure|<figure>", (study / "report.html").read_text())) == 4
+    assert len(re.findall("data-figure|<figure>", (study / "report.html").read_text())) == 5
 
 
 def test_the_viewer_has_the_same_tasks_for_all_and_marks_the_old_rule(study: Path) -> None:
@@ -223,10 +224,11 @@ def test_arms_that_were_asked_other_questions_are_not_comparable(tmp_path: Path)
 
 def test_figures_are_a_column_wide_and_all_drawn(study: Path) -> None:
     drawn = draw_all(Findings(read_study(study)))
-    assert set(drawn) == {"success", "bars", "rule_kept", "by_attempt"}
+    assert set(drawn) == {"curves", "bars", "fixation", "parts", "by_attempt"}
     for name, (figure, _) in drawn.items():
         assert figure.get_figwidth() == WIDTH
         assert all(axes.get_ylabel() for axes in figure.axes)
+        assert figure.axes[-1].get_xlabel() or figure.get_supxlabel() or name == "bars"
         assert {file.suffix for file in (study / "figures").glob(f"{name}.*")} == {".png", ".svg"}
 
 
@@ -235,7 +237,9 @@ def test_the_command_reports_a_run_alone(tmp_path: Path, capsys: pytest.CaptureF
     parser = ArgumentParser()
     report.add_arguments(parser)
     assert report.run(parser.parse_args([str(run)])) == 0
-    assert capsys.readouterr().out == f"in distribution, success: start 30.0 %, run 80.0 %\n{run / 'report.html'}\n"
+    assert (
+        capsys.readouterr().out == f"in distribution, hands solved: start 30.0 %, run 80.0 %\n{run / 'report.html'}\n"
+    )
     made = Page((run / "report.html").read_text(encoding="utf-8"))
     assert made.open == [] and "One seed" in made.words
 
@@ -247,14 +251,45 @@ def test_plot_overlays_runs_and_studies(study: Path, tmp_path: Path, y: str) -> 
     words = [str(study), str(make_run(tmp_path / "run")), "--x", "iteration", "--y", y, "--smooth"]
     assert plot.run(parser.parse_args([*words, "--out", str(tmp_path / "out" / "figure")])) == 0
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["figure.png", "figure.svg"]
+    assert "little sft, 2 seeds" in (tmp_path / "out" / "figure.svg").read_text()
+    assert plot.run(parser.parse_args([*words, "--out", str(tmp_path / "out" / "figure"), "--each"])) == 0
     assert "little sft_seed0" in (tmp_path / "out" / "figure.svg").read_text()
+
+
+def test_an_arm_is_plotted_as_the_mean_of_its_seeds_with_the_interval_over_both(study: Path) -> None:
+    drawn = overlay([study], "iteration", "rule_shift/success")
+    assert [curve.label for curve in drawn.curves] == ["init, 2 seeds", "sft, 2 seeds", "rl, 2 seeds"]
+    sft = drawn.curves[1]
+    told = read_study(study)
+    rates = [told.last("sft", seed, "rule_shift") for seed in (0, 1)]
+    expected = over_seeds([rate for point in rates if point and (rate := point.rate("success"))])
+    assert sft.points[-1] == (Rate(40.0, 40.0, 40.0), expected)
+    assert [len(seed) for seed in sft.seeds] == [len(EVALUATIONS)] * 2 and len(sft.points) == len(EVALUATIONS)
+    assert (drawn.x, drawn.y, drawn.is_path) == ("iteration", "shifted rule: hands solved", False)
+
+
+def test_any_measure_stands_against_any_other_at_the_same_iterations(study: Path) -> None:
+    drawn = overlay([study], "in_distribution/success", "rule_shift/rule_fixation", each=True)
+    assert drawn.is_path and drawn.x == "training rule: hands solved" and drawn.y == "shifted rule: rule fixation"
+    by_label = {curve.label: curve.points for curve in drawn.curves}
+    rows = {(row["suite"], row["iteration"]): row for row in read_rows(study / "cells/rl_seed1/evaluations.jsonl")}
+    expected = [
+        (rows["in_distribution", iteration]["success"], rows["rule_shift", iteration]["rule_fixation"])
+        for iteration in EVALUATIONS
+    ]
+    assert [(x.value, y.value) for x, y in by_label["rl_seed1"]] == expected
+    # What is recorded of iterations joins what is measured at them.
+    entropy = overlay([study], "learner/entropy", "rule_shift/success", each=True).curves[0]
+    assert entropy.points[0][0].value == 1.0
 
 
 def test_plot_says_what_there_is_where_a_name_is_unknown(study: Path) -> None:
     parser = ArgumentParser()
     plot.add_arguments(parser)
-    with pytest.raises(RunError, match=r"--y rule_shift/luck.*has.*rule_shift/success"):
-        plot.run(parser.parse_args([str(study), "--y", "rule_shift/luck"]))
+    with pytest.raises(RunError, match=r"--y happiness.*there are compute/.*rule_shift/success"):
+        plot.run(parser.parse_args([str(study), "--y", "happiness"]))
+    with pytest.raises(RunError, match=r"did you mean 'rule_shift/success'"):
+        plot.run(parser.parse_args([str(study), "--y", "rule_shift/succes"]))
     with pytest.raises(RunError, match="odd"):
         plot.run(parser.parse_args([str(study), "--smooth", "4"]))
 
