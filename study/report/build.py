@@ -22,7 +22,8 @@ from study.report.tasks_page import make_tasks_page
 
 def build_report(folder: Path) -> tuple[Path, list[str]]:
     """Write `report.html`, `figures/`, `numbers.csv` and what was chosen; where the page is, and what matters most."""
-    page, doses = _build_one(folder)
+    doses = Doses(Findings(read_study(folder)))
+    page = _build_one(doses)
     chosen = told(doses.selection) if doses.selection else []
     said = [*filter(None, [headline(doses)]), *sentences(doses), *doses.findings.three_numbers()]
     return page, [*said, *chosen]
@@ -30,18 +31,19 @@ def build_report(folder: Path) -> tuple[Path, list[str]]:
 
 def build_tasks_report(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
     """The same for each study, and one report of all of them in `out`."""
-    built = [_build_one(folder) for folder in folders]
-    tasks = Tasks.of([doses.findings for _, doses in built])
-    names = [study.name for study in tasks.studies]
+    studies = [read_study(folder) for folder in folders]
+    names = [study.name for study in studies]
     if twice := {name for name in names if names.count(name) > 1}:
         raise RunError(
             f"{out}: two of the studies are called {min(twice)}; name each once, or give one another cluster.name"
         )
+    tasks = Tasks.of([Findings(study) for study in studies])
+    pages = {one.study.name: _build_one(Doses(one)) for one in tasks.findings}
     figures = draw_tasks(tasks)
     for name, (figure, _) in figures.items():
         save(figure, out / "figures" / name)
     write_numbers(tasks.studies, out / "numbers.csv")
-    links = {doses.findings.study.name: Path(os.path.relpath(page, out)).as_posix() for page, doses in built}
+    links = {name: Path(os.path.relpath(page, out)).as_posix() for name, page in pages.items()}
     page = out / "report.html"
     replace(page, make_tasks_page(tasks, figures, out.resolve().name, links).encode(errors="replace"))
     return page, [f"{one.study.name}: {line}" for one in tasks.findings for line in one.three_numbers()]
@@ -54,17 +56,15 @@ def studies_in(folder: Path) -> list[Path]:
     return sorted(inner for inner in folder.iterdir() if (inner / STUDY_FILE).is_file())
 
 
-def _build_one(folder: Path) -> tuple[Path, Doses]:
-    study = read_study(folder)
-    findings = Findings(study)
-    doses = Doses(findings)
+def _build_one(doses: Doses) -> Path:
+    findings, folder = doses.findings, doses.findings.study.folder
     figures = {**draw_doses(doses), **draw_all(findings)}
     for name, (figure, _) in figures.items():
         save(figure, folder / "figures" / name)
-    write_numbers([study], folder / "numbers.csv")
+    write_numbers([findings.study], folder / "numbers.csv")
     page = folder / "report.html"
     # A model may write what UTF-8 has no bytes for; JSON has escaped it, elsewhere it is a question mark.
     replace(page, make_page(findings, doses, figures).encode(errors="replace"))
     if doses.selection is not None:
         write_selection(doses.selection, folder)
-    return page, doses
+    return page

@@ -114,6 +114,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
     with styled():
+        # Laid out once for all that is made of it: that takes as long as drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         for file in files:
             metadata = {"Date": None} if file.suffix == ".svg" else None
             figure.savefig(file, dpi=200, facecolor="white", metadata=metadata)

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from cluster.measuring.asked import Asked
 from envs.catalog import make_environment
-from envs.protocol import EnvError, Measure
+from envs.protocol import EnvError, Measure, Part
 from study.report.differences import ClusterOf, Difference, compare, over_seeds
 from study.report.judging import Judged, Unit
 from study.report.rates import Rate
 from study.report.records import Point, Study
 
 Kind = Literal["higher", "lower", "unsure", "same"]
+PARTS: tuple[Part, ...] = ("whole", "rule", "rest", "sight")
 Question = tuple[str, str, str, Measure, float]
 """What is compared: one arm with another, on a suite, by a measure, at a temperature."""
 
@@ -83,11 +84,14 @@ class Findings:
 
     def _of_components(self) -> Iterator[Question]:
         """What each arm loses or gains of what the rule changes, of what it leaves alone, and of what is seen."""
-        study = self.study
-        for suite in filter(None, (study.shifted("rule"), study.shifted("look"))):
-            for measure in study.measures(suite).components:
-                for arm in study.arms:
-                    yield arm, study.beginning, suite, measure, study.temperatures[0]
+        study, told = self.study, []
+        if (suite := study.shifted("rule")) is not None:
+            told += [(suite, measure) for part in PARTS for measure in study.measures(suite).of(part)[:2]]
+        if (suite := study.shifted("look")) is not None:
+            told += [(suite, measure) for measure in study.measures(suite).of("sight")[:1]]
+        for suite, measure in told:
+            for arm in study.arms:
+                yield arm, study.beginning, suite, measure, study.temperatures[0]
 
     def _opponents(self) -> list[tuple[str, str]]:
         """Each arm against what it started from, then each arm against the arms before it."""

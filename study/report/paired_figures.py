@@ -108,8 +108,8 @@ def _places(across: Any, up: Any) -> tuple[list[float], list[float]]:
 
 
 def _colours() -> Colormap:
-    """Of compute; without the yellow that vanishes on paper."""
-    return ListedColormap(mpl.colormaps["viridis"]([index / 255 * 0.88 for index in range(256)]))
+    """Of compute; without the yellow that vanishes on paper, and so few that their scale is drawn and no picture."""
+    return ListedColormap(mpl.colormaps["viridis"]([index / 39 * 0.88 for index in range(40)]))
 
 
 def _steps_and_routes(tasks: Tasks, studies: Sequence[Study]) -> tuple[Figure, str]:

@@ -11,9 +11,10 @@ import pytest_asyncio
 
 from cluster.record.episode_log import EpisodeRecord
 from cluster.record.files import read_rows
-from study.report.build import build_report
+from study.report.build import build_report, build_tasks_report
 from study.report.rates import measures_of
 from tests.support.browser import Tab, browsing, find_browser
+from tests.support.four_tasks import make_task
 from tests.support.report_page import HOSTILE, PICTURES, MadeReport, ReportPage, hand, make_report
 from tests.support.study import NUM_TASKS, SUITES, make_run
 
@@ -267,3 +268,16 @@ def luminance(colour: str) -> float:
     shares = [int(part) / 255 for part in parts.groups()]
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.timeout(300)
+async def test_the_page_of_several_tasks_loads_alone_and_fits_a_phone(browser: Tab, tmp_path: Path) -> None:
+    folders = [make_task(tmp_path / task, task, seeds=(10,), num_tasks=8) for task in ("gp_l", "gp_vl")]
+    page, _ = build_tasks_report(folders, tmp_path)
+    await browser.show_as()
+    await browser.resize(*PHONE, phone=True)
+    await browser.open(page)
+    await browser.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert await browser.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    assert await browser.evaluate("document.querySelectorAll('figure svg').length") == 5
+    assert browser.messages == [] and browser.requests == [page.as_uri()]
