@@ -98,7 +98,7 @@ def choose(findings: Findings) -> Selection | None:
     if not select:
         return None
     suite, measure = suite_of(str(select))
-    measure = measure or study.headline(suite).name
+    measure = measure or study.headline(study.trained_suite).name
     drawn = {float(row["temperature"]) for cell in study.cells.values() for row in cell.rows if row["suite"] == suite}
     if not drawn:
         return None

@@ -21,7 +21,7 @@ ARMS = {"sft": arm("sft", 1e-3, dose="paper"), "rl": arm("rl", 3e-4, dose="both"
 SUITES = {
     "in_distribution": {"env": {"max_attempts": 2}},
     "rule_shift": {"split": "validation", "env": {"face_cards": "eleven_twelve_thirteen"}},
-    "red": {"split": "validation", "env": {"suits": "red"}},
+    "thirty": {"split": "validation", "env": {"target": 30}},
     "countdown": {"split": "validation", "env": {"name": "countdown"}},
     "validation": {"split": "validation", "env": {"max_attempts": 2, "at_least_one_face_card": True}},
 }
@@ -52,7 +52,7 @@ def test_a_validation_suite_under_the_rule_of_training_may_choose(select: str) -
         ("validatoin/success", "no suite is called 'validatoin'; did you mean 'validation'?"),
         ("success", "no suite is called 'success'; the suites are in_distribution, rule_shift"),
         ("rule_shift/success", "that suite is one of a shift of the rule; choose by one under the rule"),
-        ("red/success", "that suite is one of a shift of the look"),
+        ("thirty/success", "that suite is one of a shift to another task"),
         ("countdown/success", "that suite is one of a shift to another task"),
         ("in_distribution/success", "its tasks are of the test split, which is not there to choose by; choose by one"),
     ],
