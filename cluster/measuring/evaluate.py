@@ -2,8 +2,8 @@
 
     Evaluator(config, actors, …)
       .wanted(is_final=…)                    →  each suite with each temperature
-      .run(iteration, wanted, progress)      →  one row for each
-      .generalisation_loss()                 →  the loss on demonstrations, where asked for
+      .run(iteration, wanted, progress)      →  one row for each, and what went through the engines
+      .generalisation_loss()                 →  the loss on demonstrations, where asked for, and what that took
 
 Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
@@ -28,6 +28,7 @@ from learner.demonstrations.demonstration import DemonstrationConfig
 from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
 from rollout.play import Task
+from rollout.traffic import Traffic, total, traffic_of
 from rollout.transcript import ChatTokens
 from verifier.config import VerifierConfig
 
@@ -46,37 +47,44 @@ class Evaluator:
         temperatures = dict.fromkeys((*evaluation.temperatures, *further))
         return [(suite, temperature) for suite in evaluation.suites for temperature in temperatures]
 
-    def run(self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress) -> list[dict[str, Any]]:
-        """One row for each suite and temperature; one is measured while the next is played."""
+    def run(
+        self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress
+    ) -> tuple[list[dict[str, Any]], Traffic]:
+        """One row for each suite and temperature; one is measured while the next is played. And all that was played."""
         config = self._config
-        environments, rows = suite_environments(config), []
+        environments, rows, whole = suite_environments(config), [], Traffic()
         if config.evaluation.regurgitation and self._training_targets is None:
             # Made once, while the first suite plays; routes with pictures take their time.
             self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
         for suite, temperature in wanted:
             progress.stage(f"evaluate {suite}")
-            rows.append(self._measure(suite, *environments[suite], temperature, iteration))
+            row, traffic = self._measure(suite, *environments[suite], temperature, iteration)
+            rows.append(row)
+            whole += traffic
         try:
-            return ray.get(rows)
+            return ray.get(rows), whole
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 
-    def generalisation_loss(self) -> dict[str, float]:
+    def generalisation_loss(self) -> tuple[dict[str, float], Traffic]:
         """The cross-entropy of demonstrations of the validation split, where the config asks for it."""
         count = self._config.evaluation.generalisation_loss
         if not count:
-            return {}
+            return {}, Traffic()
         env = make_environment(self._config.env, self._config.verifier)
         data = DemonstrationConfig(count=count, split="validation")
         items = []
         for demonstration in make_demonstrations(env, data):
             episode = to_episode(demonstration, self._chat)
-            length = sum(turn.num_tokens for turn in episode.turns)
+            length = total(traffic_of(episode, self._chat)).tokens
             items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
-        return {"generalisation_loss": self._actors.learner.loss_of(items)}
+        loss, traffic = self._actors.learner.loss_of(items)
+        return {"generalisation_loss": loss}, traffic
 
-    def _measure(self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int) -> Any:
-        """Play a suite; the reference of its row."""
+    def _measure(
+        self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float, iteration: int
+    ) -> tuple[Any, Traffic]:
+        """Play a suite; the reference of its row, and what went through the engines."""
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
         first = evaluation.first_seed
@@ -91,7 +99,7 @@ class Evaluator:
             raise RunError(f"suite {suite} played nothing")
         context = {"iteration": iteration, "suite": suite, "temperature": temperature}
         references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
-        return _measured.options(num_cpus=0).remote(
+        row = _measured.options(num_cpus=0).remote(
             references,
             env,
             verifier,
@@ -102,6 +110,7 @@ class Evaluator:
             context,
             self._chat,
         )
+        return row, total(one.traffic for one, _ in played)
 
 
 def _order(task: Task) -> tuple[int, int]:
