@@ -22,7 +22,7 @@ def train_sft(
             with run.supervisor.iteration():
                 run.evaluate_if_due()
                 report = run.learn(demonstrations.of_step(run.iteration))
-                run.ledger.charge_update(report, played_share=0.0, seconds=run.row["seconds/learn"])
+                run.charge_update(report, played_share=0.0)
                 run.end_iteration(learner_row(report))
         if not run.was_stopped:
             run.finish()

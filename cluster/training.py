@@ -20,7 +20,7 @@ from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.placement import Command, Placement
-from cluster.record.compute_ledger import ComputeLedger, ModelSize
+from cluster.record.compute_ledger import ComputeLedger
 from cluster.record.console import Progress
 from cluster.record.metrics import SPEED, MetricsRecorder
 from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
@@ -41,6 +41,7 @@ class Training:
         self, config: Config, kind: Command, directory: RunDirectory, placement: Placement, stop: StopRequest
     ) -> None:
         self.config, self.kind, self.directory, self._stop = config, kind, directory, stop
+        self.placement = placement
         self.iteration = 0
         self.ledger = ComputeLedger(config=config.cluster.compute)
         self.best: Mapping[str, Any] = {}
@@ -59,9 +60,7 @@ class Training:
         """Start both groups, and go on from the newest checkpoint where there is one."""
         started = time.monotonic()
         self.actors.begin(cleaning)
-        num_parameters = self.actors.learner.num_parameters
-        recomputes = self.config.learner.deepspeed.gradient_checkpointing
-        self.ledger.model = ModelSize(parameters=num_parameters, recomputes=recomputes)
+        self.ledger.model = self.actors.learner.size
         self._restore()
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
@@ -69,9 +68,10 @@ class Training:
             self.progress.say(told)
         seconds = time.monotonic() - started
         workers = self.config.cluster.num_rollout_workers
+        parameters = f"{self.ledger.model.parameters / 1e6:.2f} M parameters"
         self.progress.say(
-            f"{num_parameters / 1e6:.2f} M parameters; {self.config.learner.num_ranks} learner rank(s) and "
-            f"{workers} rollout worker(s) started in {seconds:.0f} s; records in {self.directory.path}"
+            f"{parameters}; {self.config.learner.num_ranks} learner rank(s) and {workers} rollout worker(s) started "
+            f"in {seconds:.0f} s; records in {self.directory.path}"
         )
 
     def goes_on(self) -> bool:
@@ -110,13 +110,18 @@ class Training:
         with self.actors.at_work(), self.phase("learn"):
             return learn(self.actors.learner, items, self.directory, self.iteration)
 
+    def charge_update(self, report: UpdateReport, *, played_share: float) -> None:
+        """Put the update of this iteration into the ledger, with the time that it took the driver."""
+        seconds, devices = self.row["seconds/learn"], self.placement.num_devices("learner")
+        self.ledger.charge_update(report, played_share=played_share, seconds=seconds, devices=devices)
+
     def push(self) -> None:
         """Give all rollout workers the learner's weights, unless they have them."""
         if not self.actors.workers_are_behind:
             return
         with self.phase("push"):
             report = self.actors.push()
-        self.ledger.charge_seconds("sync", self.row["seconds/push"])
+        self.ledger.charge_seconds("sync", self.row["seconds/push"] * self.placement.num_devices())
         self.row |= {"push/gap": report.gap, "push/bytes": report.sync.num_bytes}
 
     def evaluate_if_due(self) -> None:
@@ -143,14 +148,15 @@ class Training:
             return
         self.push()
         with self.phase("evaluate"):
-            rows = self._evaluator.run(self.iteration, wanted, self.progress)
-            loss = self._evaluator.generalisation_loss()
-        self.ledger.charge_seconds("evaluate", self.row["seconds/evaluate"])
-        for row in rows:
-            shown, sampled = int(row["num_shown_tokens"]), int(row["num_sampled_tokens"])
-            self.ledger.charge_rollout(
-                prompt_tokens=shown, sampled_tokens=sampled, num_calls=1, context_tokens=1, phase="evaluate"
-            )
+            rows, played = self._evaluator.run(self.iteration, wanted, self.progress)
+            loss, scored = self._evaluator.generalisation_loss()
+        self.ledger.charge_rollout(
+            played,
+            seconds=self.row["seconds/evaluate"],
+            devices=self.placement.num_devices("rollout"),
+            phase="evaluate",
+        )
+        self.ledger.charge_scoring(scored)
         for row in rows:
             self.recorder.record("evaluations", {"iteration": self.iteration, **row, **loss, **self.ledger.totals()})
         self.best = noted(self.best, self._best_metric, [{**row, **loss} for row in rows], self.iteration)

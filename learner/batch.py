@@ -14,13 +14,15 @@ No layout changes any number, since tokens attend backwards only and never acros
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL.Image import Image
+
+from rollout.traffic import Traffic, total
 
 Layout = Literal["padded", "rows", "flat"]
 
@@ -41,11 +43,20 @@ class ModelInput:
     """The number of its first sampled token among all of this rank's; the others follow."""
     images: tuple[Image, ...] = ()
     """Its pictures, in order."""
+    of_images: Traffic = field(default_factory=Traffic)
+    """What of these goes through the vision tower and the projector."""
 
     @property
     def num_tokens(self) -> int:
         """How many tokens go through the model."""
         return len(self.token_ids)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What goes through the model, and what it is asked for: each sampled token, and the worth behind the last."""
+        length, sampled = len(self.token_ids), len(self.sampled_at)
+        pairs = length * (length + 1) // 2
+        return self.of_images + Traffic(tokens=length, scored=sampled, valued=sampled + 1, pairs=pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +77,13 @@ class MicroBatch:
     """[k] the number of that token."""
     pictures: Mapping[str, torch.Tensor]
     """What the model's processor makes of the pictures, under the names by which the model takes them."""
-    num_tokens: int
-    """How many tokens are those of sequences, and neither padding nor filler."""
+    traffic: Traffic
+    """What of sequences goes through the model, neither padding nor filler."""
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens are those of sequences, and neither padding nor filler."""
+        return self.traffic.tokens
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device."""
@@ -204,7 +220,7 @@ def _micro_batch(
         ends_at=ends_at,
         end_numbers=end_numbers,
         pictures=pictures,
-        num_tokens=sum(each.num_tokens for row in rows for each in row if len(each.sampled_at)),
+        traffic=total(each.traffic for row in rows for each in row if len(each.sampled_at)),
     )
 
 

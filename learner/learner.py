@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from random import Random
 
@@ -27,7 +27,7 @@ from learner.batch import Layout, MicroBatch, choose_layout, empty_micro_batch, 
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
 from learner.pictures import PictureReader
-from learner.policy_model import PolicyModel, load_policy
+from learner.policy_model import PolicyModel, load_policy, size_of
 from learner.ppo import reinforcement, weigh
 from learner.scorer import Scorer
 from learner.sequence import TrainingSequence, Trajectory
@@ -35,6 +35,7 @@ from learner.sft import imitation
 from learner.statistics import Statistics, explained_variance
 from learner.token_scorer import Mode
 from learner.token_table import Step, TokenTable, Totals
+from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
 
 Groups = Mapping[Trajectory, int]
@@ -54,10 +55,12 @@ class UpdateReport:
     """How many sequences it learned from."""
     num_tokens: int
     """How many tokens these hold, pictures expanded."""
-    forward_tokens: int
-    """Tokens that went through the model without learning."""
-    trained_tokens: int
-    """Tokens that went forwards and backwards, each epoch's."""
+    looked: Traffic
+    """What went through the model without learning."""
+    compared: Traffic
+    """What went through the initial policy."""
+    trained: Traffic
+    """What went forwards and backwards, each epoch's."""
     seconds: Mapping[str, float]
     """Of this rank, by part: prepare, look, weigh, learn."""
     metrics: Mapping[str, float]
@@ -83,8 +86,9 @@ class Learner:
     def __init__(self, folder: Path, config: LearnerConfig, *, temperature: float, chat: ChatTokens) -> None:
         self._config = config
         self.policy: PolicyModel = load_policy(folder, config, chat.forbidden_token_ids)
+        self.size = size_of(self.policy, recomputes=config.deepspeed.gradient_checkpointing)
         self.chat = chat
-        self._reader = PictureReader(chat.processor, chat.image_token_id)
+        self._reader = PictureReader(chat)
         self.version = 0
         self._layout: Layout = choose_layout(
             config.layout,
@@ -103,31 +107,33 @@ class Learner:
         with clock("prepare"):
             work = self._prepare(parts)
         metrics: dict[str, float] = {}
-        looked = trained = 0
+        looked = compared = Traffic()
         if self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences))):
             with clock("look"):
-                looked = self._look(work)
+                looked, compared = self._look(work)
             with clock("weigh"):
                 metrics = self._weigh(work, groups)
         statistics = Statistics()
         with clock("learn"):
             work = _Work(work.sequences, work.table.to(self._scorer.device), work.steps)
-            steps, trained = self._learn(work, statistics)
+            steps, trained, compared_too = self._learn(work, statistics)
         self.version += 1
         metrics |= statistics.means(self.engine.sum) | _of_steps(steps)
-        return self._report(work, metrics, clock.seconds, looked, trained)
+        return self._report(work, metrics, clock.seconds, (looked, compared + compared_too, trained))
 
     @torch.no_grad()
-    def loss_of(self, sequences: Sequence[TrainingSequence]) -> float:
-        """The mean cross-entropy of demonstrations, weighed as in training, without learning from them."""
+    def loss_of(self, sequences: Sequence[TrainingSequence]) -> tuple[float, Traffic]:
+        """The mean cross-entropy of demonstrations, weighed as in training, without learning from them; and how much
+        that was."""
         work = self._prepare([sequences])
-        total = np.zeros(2)
+        sums = np.zeros(2)
         for batch in work.batches():
             predictions = self._scorer.predict(batch, work.table)
             weights = work.table.imitation_weights[batch.numbers]
-            total += -float((weights * predictions.logprobs.cpu()).sum()), float(weights.sum())
-        loss, weight = self.engine.sum(total)
-        return float(loss / max(weight, 1e-12))
+            sums += -float((weights * predictions.logprobs.cpu()).sum()), float(weights.sum())
+        loss, weight = self.engine.sum(sums)
+        [scored] = self._over_ranks(total(batch.traffic for batch in work.batches()))
+        return float(loss / max(weight, 1e-12)), scored
 
     def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> _Work:
         """Columns and micro-batches, as many on every rank."""
@@ -159,15 +165,13 @@ class Learner:
         return _Work(sequences, TokenTable.of(sequences, self._config), steps)
 
     @torch.no_grad()
-    def _look(self, work: _Work) -> int:
-        """Fill in what the policy and its critic say before the update; how many tokens that took."""
+    def _look(self, work: _Work) -> tuple[Traffic, Traffic]:
+        """Fill in what the policy and its critic say before the update, and the initial policy; how much that took."""
         config, table = self._config, work.table
         needs_policy = config.old_logprobs == "learner" or config.advantage.needs_values
-        num_tokens = 0
         for batch in work.batches():
             if needs_policy:
                 predictions = self._scorer.predict(batch, table)
-                num_tokens += batch.num_tokens
                 if config.old_logprobs == "learner":
                     table.old_logprobs[batch.numbers] = predictions.logprobs.float().cpu()
                 if config.advantage.needs_values:
@@ -175,9 +179,9 @@ class Learner:
                     table.after[batch.end_numbers] = predictions.after.cpu()
             if config.loss.kl_coefficient:
                 reference = self._scorer.predict_reference(batch, table)
-                num_tokens += batch.num_tokens
                 table.reference_logprobs[batch.numbers] = reference.logprobs.float().cpu()
-        return num_tokens
+        whole = total(batch.traffic for batch in work.batches())
+        return whole if needs_policy else Traffic(), whole if config.loss.kl_coefficient else Traffic()
 
     def _weigh(self, work: _Work, groups: Groups) -> dict[str, float]:
         """Fill in advantages and returns; what there is to say of them."""
@@ -195,27 +199,32 @@ class Learner:
             metrics["explained_variance"] = explained_variance(values, advantages.returns[at], gather)
         return {name: float(value) for name, value in metrics.items()}
 
-    def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], int]:
-        """All epochs and steps; the reports of the steps and how many tokens went through."""
+    def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
+        """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
         contexts = []
         for step in work.steps:
             counts = Totals.count(torch.cat([batch.numbers for batch in step]), work.table)
             contexts.append(Step(work.table, Totals(self.engine.sum(counts)), self._config, statistics))
-        reports, num_tokens = [], 0
+        reports, trained, compared = [], Traffic(), Traffic()
         for epoch in range(self._config.epochs):
             order = list(range(len(work.steps)))
             Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
             for step in order:
                 for batch in work.steps[step]:
                     self.engine.accumulate(self._loss(batch, contexts[step]))
-                    num_tokens += batch.num_tokens
+                    trained += batch.traffic
+                    compared += batch.traffic if self._compares(contexts[step]) else Traffic()
                 reports.append(self.engine.step())
-        return reports, num_tokens
+        return reports, trained, compared
+
+    def _compares(self, step: Step) -> bool:
+        """Whether the step holds its demonstrations against the initial policy."""
+        return bool(self._config.sft.kl_coefficient and step.totals.imitation_weight)
 
     def _loss(self, batch: MicroBatch, step: Step) -> torch.Tensor:
         """This rank's share of the step's loss."""
         config, table, totals = self._config, step.table, step.totals
-        compares = bool(config.sft.kl_coefficient and totals.imitation_weight)
+        compares = self._compares(step)
         mode = Mode.DISTRIBUTIONS if compares else _mode_of_play(config) if totals.tokens else Mode.LOGPROBS
         predictions = self._scorer.predict(batch, table, mode)
         reference = self._scorer.predict_reference(batch, table, mode) if compares else None
@@ -230,20 +239,29 @@ class Learner:
             loss = loss + config.sft_weight * part
         return loss
 
+    def _over_ranks(self, *traffic: Traffic) -> list[Traffic]:
+        sums = self.engine.sum(np.array([count for each in traffic for count in astuple(each)], np.float64))
+        names = [each.name for each in fields(Traffic)]
+        rows = sums.astype(int).reshape(len(traffic), len(names)).tolist()
+        return [Traffic(**dict(zip(names, row, strict=True))) for row in rows]
+
     def _report(
-        self, work: _Work, metrics: dict[str, float], seconds: Mapping[str, float], looked: int, trained: int
+        self, work: _Work, metrics: dict[str, float], seconds: Mapping[str, float], passed: Sequence[Traffic]
     ) -> UpdateReport:
         real = sum(batch.num_tokens for batch in work.batches())
         padded = sum(batch.token_ids.numel() for batch in work.batches())
-        counts = self.engine.sum(np.array([len(work.sequences), real, padded, looked, trained], np.float64))
+        counts = self.engine.sum(np.array([len(work.sequences), real, padded], np.float64))
+        looked, compared, trained = self._over_ranks(*passed)
         metrics["padding_waste"] = float(1 - counts[1] / counts[2])
-        metrics["tokens_per_second"] = float(counts[3:].sum() / sum(seconds.values()))
+        num_tokens = looked.tokens + compared.tokens + trained.tokens
+        metrics["tokens_per_second"] = num_tokens / sum(seconds.values())
         return UpdateReport(
             version=self.version,
             num_sequences=int(counts[0]),
             num_tokens=int(counts[1]),
-            forward_tokens=int(counts[3]),
-            trained_tokens=int(counts[4]),
+            looked=looked,
+            compared=compared,
+            trained=trained,
             seconds=dict(seconds),
             metrics=metrics,
         )

@@ -2,8 +2,6 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +10,16 @@ from PIL import Image
 
 from learner.batch import BatchError, ModelInput
 from learner.sequence import TrainingSequence
+from rollout.traffic import total
+from rollout.transcript import ChatTokens
 
 
 class PictureReader:
-    """Expands placeholders and prepares pixels with a model's own processor; None where the model has no eyes."""
+    """Expands placeholders and prepares pixels with a model's own processor."""
 
-    def __init__(self, processor: Any, image_token_id: int | None) -> None:
-        self._processor = processor
-        self._image_token_id = image_token_id
-        self._expansion = lru_cache(maxsize=4096)(self._expand)
+    def __init__(self, chat: ChatTokens) -> None:
+        self._chat = chat
+        self._image_token_id = chat.image_token_id
 
     def model_input(self, sequence: TrainingSequence, first_number: int) -> ModelInput:
         """The sequence as the model sees it; raises BatchError where pictures and placeholders do not match."""
@@ -47,33 +46,33 @@ class PictureReader:
         """Tokens with as many in place of each picture's placeholder as the model wants."""
         placeholders = np.flatnonzero(token_ids == self._image_token_id) if images else ()
         sampled_at = np.flatnonzero(is_sampled)
-        for at, image in zip(reversed(placeholders), reversed(images), strict=True):
-            expansion = self._expansion(image.size)
-            token_ids = np.concatenate([token_ids[:at], expansion, token_ids[at + 1 :]])
-            sampled_at = sampled_at + (len(expansion) - 1) * (sampled_at > at)
-        return ModelInput(token_ids=token_ids, sampled_at=sampled_at, first_number=first_number, images=tuple(images))
+        expansions = [self._chat.expanded(image.size) for image in images]
+        for at, expansion in zip(reversed(placeholders), reversed(expansions), strict=True):
+            token_ids = np.concatenate([token_ids[:at], expansion.token_ids, token_ids[at + 1 :]])
+            sampled_at = sampled_at + (len(expansion.token_ids) - 1) * (sampled_at > at)
+        return ModelInput(
+            token_ids=token_ids,
+            sampled_at=sampled_at,
+            first_number=first_number,
+            images=tuple(images),
+            of_images=total(expansion.traffic for expansion in expansions),
+        )
 
     def prepare(self, images: Sequence[Image.Image]) -> Mapping[str, torch.Tensor]:
         """The pictures as tensors, by the names under which the model takes them."""
-        inputs = self._run(images)
+        processor = self._chat.processor
+        text = processor.image_token * len(images)
+        inputs = processor(text=text, images=list(images), add_special_tokens=False, return_tensors="pt")
         return {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
 
     def filler(self) -> ModelInput | None:
         """A row with a picture of nothing, in which nothing was sampled; None where the model has no eyes."""
-        if self._processor is None:
+        if self._chat.processor is None:
             return None
         blank = Image.new("RGB", (32, 32))
         nothing = np.zeros(0, np.int64)
-        token_ids = self._expansion(blank.size).astype(np.int64)
+        token_ids = np.array(self._chat.expanded(blank.size).token_ids, np.int64)
         return ModelInput(token_ids=token_ids, sampled_at=nothing, first_number=0, images=(blank,))
-
-    def _expand(self, size: tuple[int, int]) -> np.ndarray:
-        """The tokens that stand for a picture of this size."""
-        return self._run([Image.new("RGB", size)])["input_ids"][0].numpy()
-
-    def _run(self, images: Sequence[Image.Image]) -> Any:
-        text = self._processor.image_token * len(images)
-        return self._processor(text=text, images=list(images), add_special_tokens=False, return_tensors="pt")
 
 
 def _name(sequence: TrainingSequence) -> str:

@@ -1,6 +1,7 @@
 """The policy with its critic: any Hugging Face causal or image-text-to-text model, and a value head on its last states.
 
     load_policy(folder, config)   →  PolicyModel
+    size_of(policy)               →  ModelSize: what a token costs in each of its parts
     PolicyModel(micro_batch, …)   →  Predictions: what the loss needs, at sampled tokens alone
 
 The output layer, which is most of a small model's work, runs only where a token was sampled. That this is the model's
@@ -19,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
+from learner.model_size import ModelSize, Weight, model_size
 from learner.parts import part_of
 from learner.token_scorer import Drawing, Mode, score_tokens
 
@@ -53,7 +55,8 @@ class PolicyModel(nn.Module):
         self.backbone = backbone
         width = (getattr(backbone.config, "text_config", None) or backbone.config).hidden_size
         self.value_head = _value_head(width, value_head.hidden_sizes)
-        self._stop_gradient = value_head.stop_gradient
+        self.critic_widths = (width, *value_head.hidden_sizes, 1)
+        self.stops_gradient = value_head.stop_gradient
         self._forbidden = list(forbidden_token_ids)
 
     def forward(
@@ -69,7 +72,7 @@ class PolicyModel(nn.Module):
             Drawing(is_drawn=is_drawn, temperature=temperature, forbidden_token_ids=self._forbidden),
             mode,
         )
-        seen = hidden.detach() if self._stop_gradient else hidden
+        seen = hidden.detach() if self.stops_gradient else hidden
         values = self.value_head(torch.cat([seen[batch.sampled_at - 1], seen[batch.ends_at]])).float()[:, 0]
         num_tokens = len(batch.sampled_at)
         return Predictions(
@@ -101,7 +104,29 @@ def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequen
     policy.value_head.to(backbone.dtype)
     if config.deepspeed.gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        # Transformers asks for gradients of all embeddings too, which another way of checkpointing needs: with this one
+        # a frozen vision tower would go backwards for nothing.
+        backbone.disable_input_require_grads()
     return policy.train()
+
+
+def size_of(policy: PolicyModel, *, recomputes: bool) -> ModelSize:
+    """Counted in the policy as it is, before ranks share it."""
+    backbone: Any = policy.backbone
+    output = backbone.get_output_embeddings().weight
+    weights = [
+        Weight(
+            name=name,
+            shape=tuple(parameter.shape),
+            learns=parameter.requires_grad,
+            is_looked_up=isinstance(backbone.get_submodule(name.rpartition(".")[0]), nn.Embedding),
+            is_output=parameter is output,
+        )
+        for name, parameter in backbone.named_parameters()
+    ]
+    return model_size(
+        weights, policy.critic_widths, critic_reaches_model=not policy.stops_gradient, recomputes=recomputes
+    )
 
 
 def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:

@@ -20,12 +20,14 @@ import torch
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import join_ranks
 from learner.learner import Learner, UpdateReport
+from learner.model_size import ModelSize
 from learner.sequence import TrainingSequence, Trajectory, sequences_of
 from learner.zero_source import DeepSpeedZeroSource
 from rollout.engine import Prompt
 from rollout.episode import Episode
 from rollout.probe import expected_logprobs
 from rollout.receivers import Receivers, own_place
+from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 from rollout.weight_transfer import Place, SyncReport, WeightSender, make_sender, meeting
 
@@ -61,14 +63,13 @@ class LearnerWorker:
             found.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{found.getsockname()[1]}"
 
-    def start(self, address: str, threads: int, timeout_seconds: float) -> int:
-        """Meet the others and load the model; the number of its parameters."""
+    def start(self, address: str, threads: int, timeout_seconds: float) -> ModelSize:
+        """Meet the others and load the model; what a token costs in each of its parts."""
         torch.set_num_threads(threads)
         join_ranks(self._rank, self._config.num_ranks, address, timeout_seconds=timeout_seconds)
         self._learner = Learner(self._model, self._config, temperature=self._temperature, chat=self._chat)
-        backbone = self._learner.policy.backbone
-        self._source = DeepSpeedZeroSource(backbone, self._model)
-        return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in backbone.parameters())
+        self._source = DeepSpeedZeroSource(self._learner.policy.backbone, self._model)
+        return self._learner.size
 
     def update(self, parts: Sequence[Sequence[Item]]) -> UpdateReport:
         """Learn from this rank's items of each optimizer step."""
@@ -76,8 +77,8 @@ class LearnerWorker:
         sequences = [self._fetch(part, groups) for part in parts]
         return self._learner.update(sequences, groups)
 
-    def loss_of(self, items: Sequence[Item]) -> float:
-        """The mean cross-entropy of demonstrations over all ranks."""
+    def loss_of(self, items: Sequence[Item]) -> tuple[float, Traffic]:
+        """The mean cross-entropy of demonstrations over all ranks, and how much that was."""
         return self._learner.loss_of(self._fetch(items, {}))
 
     def _fetch(self, items: Sequence[Item], groups: dict[Trajectory, int]) -> list[TrainingSequence]:

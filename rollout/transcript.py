@@ -15,16 +15,19 @@ answer's place, so that the tokens of turn k+1 always extend those of turn k.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
+from PIL.Image import new as blank
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from envs.protocol import OpenEpisode, Question
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, Prompt
+from rollout.traffic import Traffic, of_picture
 
 _MARKER = "MARKERMARKER"
 
@@ -33,11 +36,27 @@ class TemplateError(ValueError):
     """A model's chat template or tokenizer cannot carry a dialogue; the message says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """What a picture is for the model, in the place of its placeholder."""
+
+    token_ids: tuple[int, ...]
+    """Those that stand for it, with what the model wants around them."""
+    traffic: Traffic
+    """What of it goes through the vision tower and the projector."""
+
+
 class ChatTokens:
     """A model's chat template, turned into the tokens between answers."""
 
     def __init__(
-        self, tokenizer: Any, *, end_token_ids: Sequence[int], image_token_id: int | None = None, processor: Any = None
+        self,
+        tokenizer: Any,
+        *,
+        end_token_ids: Sequence[int],
+        image_token_id: int | None = None,
+        processor: Any = None,
+        patch_size: int = 1,
     ) -> None:
         if not getattr(tokenizer, "chat_template", None) and not getattr(processor, "chat_template", None):
             raise TemplateError("the tokenizer has no chat_template; save one with it (tokenizer.chat_template = …)")
@@ -45,6 +64,8 @@ class ChatTokens:
         self.processor = processor
         self.end_token_ids = frozenset(end_token_ids)
         self.image_token_id = image_token_id
+        self._patch_size = patch_size
+        self._expansions: dict[tuple[int, int], Expansion] = {}
         self._joint = self._render([self._user("first", 0), self._assistant(_MARKER), self._user("second", 0)])
         if self._joint.count(_MARKER) != 1:
             raise TemplateError("the chat_template does not write an assistant's message as it is; use one that does")
@@ -61,6 +82,7 @@ class ChatTokens:
             end_token_ids=_end_token_ids(model, tokenizer),
             image_token_id=image_token_id,
             processor=processor,
+            patch_size=getattr(getattr(config, "vision_config", None), "patch_size", 1),
         )
 
     @property
@@ -106,6 +128,17 @@ class ChatTokens:
         sizes = [(image.height, image.width) for image in images]
         counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
         return sum(counts) - len(images)
+
+    def expanded(self, size: tuple[int, int]) -> Expansion:
+        """What any picture of this width and height is for the model."""
+        if size not in self._expansions:
+            text, images = self.processor.image_token, [blank("RGB", size)]
+            inputs = self.processor(text=text, images=images, add_special_tokens=False, return_tensors="pt")
+            self._expansions[size] = Expansion(
+                token_ids=tuple(inputs["input_ids"][0].tolist()),
+                traffic=of_picture(inputs, self.image_token_id or 0, self._patch_size),
+            )
+        return self._expansions[size]
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
         writer = self.processor if self.processor is not None else self.tokenizer

@@ -26,6 +26,7 @@ from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Task, play_tasks
 from rollout.probe import ProbeExpectation
 from rollout.receivers import WorkerDied, own_place
+from rollout.traffic import Traffic, total, traffic_of
 from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
 from rollout.weight_files import file_with
@@ -47,31 +48,31 @@ class Played:
     """What it earned."""
     num_turns: int
     """How many answers were drawn."""
-    num_shown_tokens: int
-    """How many tokens were shown, each counted once."""
-    num_sampled_tokens: int
-    """How many tokens were drawn."""
+    traffic: Traffic
+    """What went through the model, pictures expanded."""
     num_context_tokens: int
     """The length of the dialogue before each answer, added up."""
-    num_contexts: int
-    """How many dialogues it was."""
     oldest_version: int
     """The oldest version of the policy that drew any of its tokens; without tokens, more than there can be."""
 
     @property
     def num_tokens(self) -> int:
-        """The length of the record."""
-        return self.num_shown_tokens + self.num_sampled_tokens
+        """The length of all dialogues, pictures expanded."""
+        return self.traffic.tokens
+
+    @property
+    def num_sampled_tokens(self) -> int:
+        """How many tokens were drawn."""
+        return self.traffic.scored
 
     @classmethod
-    def of(cls, episode: Episode) -> Self:
+    def of(cls, episode: Episode, chat: ChatTokens) -> Self:
         """The summary of an episode."""
-        before = num_contexts = num_context_tokens = 0
-        for turn in episode.turns:
-            num_contexts += turn.starts_new_context
-            before = (0 if turn.starts_new_context else before) + len(turn.shown_token_ids)
-            num_context_tokens += before
-            before += len(turn.sampled_token_ids)
+        before = num_context_tokens = 0
+        traffic = list(traffic_of(episode, chat))
+        for turn, added in zip(episode.turns, traffic, strict=True):
+            before = (0 if turn.starts_new_context else before) + added.tokens
+            num_context_tokens += before - added.scored
         versions = [span.version for turn in episode.turns for span in turn.policy_versions]
         return cls(
             task=Task(seed=episode.seed, split=episode.split, sample=episode.sample),
@@ -79,10 +80,8 @@ class Played:
             error=episode.error,
             reward=episode.reward,
             num_turns=len(episode.turns),
-            num_shown_tokens=sum(len(turn.shown_token_ids) for turn in episode.turns),
-            num_sampled_tokens=episode.num_sampled_tokens,
+            traffic=total(traffic),
             num_context_tokens=num_context_tokens,
-            num_contexts=num_contexts,
             oldest_version=min(versions, default=sys.maxsize),
         )
 
@@ -119,7 +118,7 @@ class RolloutWorker:
         env = make_environment(env_config, verifier_config)
         async for episode in play_tasks(env, self.engine, self._chat, tasks, config):
             yield episode
-            yield Played.of(episode)
+            yield Played.of(episode, self._chat)
 
     async def process_id(self) -> int:
         """Which process of its host this is."""

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from cluster.errors import ConfigError
+from cluster.planning.compute import evaluation_of
 from cluster.planning.hardware import Hardware
 from cluster.planning.plan import Plan, make_plan
 from cluster.planning.plan_text import in_operations, table
@@ -71,8 +72,9 @@ def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> 
     iterations = sum(work.flops for work in plan.work) * cluster.iterations
     has_flops = cluster.budget is not None and cluster.ledger != "compute/trained_tokens"
     training = min(iterations, cluster.budget or iterations) if has_flops else iterations
-    forward = 2.0 * plan.architecture.num_parameters if plan.architecture else 0.0
-    tokens = episodes * plan.batch.num_tokens / plan.batch.num_episodes
+    evaluated = 0.0
+    if plan.architecture is not None:
+        evaluated = evaluation_of(plan.config, plan.architecture, plan.batch, episodes).flops
     devices = plan.placement.num_gpus
     speed = devices * GPU_FLOPS if devices else hardware.cores_per_node * CORE_FLOPS
     return StudyRow(
@@ -82,7 +84,7 @@ def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> 
         training_flops=training,
         num_evaluations=num_evaluations,
         evaluated_episodes=episodes,
-        device_hours=(training + forward * tokens) / speed * max(devices, 1) / 3600,
+        device_hours=(training + evaluated) / speed * max(devices, 1) / 3600,
     )
 
 

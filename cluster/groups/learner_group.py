@@ -20,9 +20,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import UpdateReport
+from learner.model_size import ModelSize
 from learner.worker import Item, start_rank
 from rollout.engine import Prompt
 from rollout.receivers import Receivers
+from rollout.traffic import Traffic
 from rollout.weight_transfer import Place, SyncReport, shares
 
 
@@ -36,7 +38,7 @@ class LearnerGroup:
     def __init__(self, ranks: Sequence[Any], config: LearnerConfig, timeout_seconds: float) -> None:
         """Use `start`."""
         self._ranks, self._config, self._timeout_seconds = list(ranks), config, timeout_seconds
-        self.num_parameters = 0
+        self.size = ModelSize(parameters=0)
         self._places: list[Place] = []
         # All ranks get their calls in one order, whichever thread makes them, or they would wait for each other.
         self._submitting = Lock()
@@ -59,7 +61,7 @@ class LearnerGroup:
         ]
         group = cls(ranks, config, timeout_seconds)
         address = group._wait("meeting", [ranks[0].address.remote()])[0]
-        group.num_parameters = group._all("start", address, threads, timeout_seconds)[0]
+        group.size = group._all("start", address, threads, timeout_seconds)[0]
         group._places = group._all("place")
         return group
 
@@ -70,8 +72,8 @@ class LearnerGroup:
             calls = [rank.update.remote(parts[number]) for number, rank in enumerate(self._ranks)]
         return self._wait("an update", calls)[0]
 
-    def loss_of(self, items: Sequence[Item]) -> float:
-        """The mean cross-entropy of demonstrations, without learning."""
+    def loss_of(self, items: Sequence[Item]) -> tuple[float, Traffic]:
+        """The mean cross-entropy of demonstrations, without learning, and how much that was."""
         shares = balance([item.num_tokens for item in items], len(self._ranks))
         with self._submitting:
             calls = [

@@ -13,6 +13,7 @@ from cluster.training import Training
 from envs.catalog import make_environment
 from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
+from rollout.traffic import total, traffic_of
 
 
 class Demonstrations:
@@ -28,7 +29,7 @@ class Demonstrations:
         with run.phase("demonstrations"):
             found = list(make_demonstrations(make_environment(config.env, config.verifier), config.data))
             episodes = [to_episode(demonstration, run.chat) for demonstration in found]
-            self._lengths = [sum(turn.num_tokens for turn in episode.turns) for episode in episodes]
+            self._lengths = [total(traffic_of(episode, run.chat)).tokens for episode in episodes]
             self._references = [ray.put(episode) for episode in episodes]
         if len(found) < per_step:
             raise RunError(

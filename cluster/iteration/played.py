@@ -19,6 +19,7 @@ from cluster.training import Training
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.episode import EpisodeEnd
+from rollout.traffic import total
 from rollout.worker import Played
 
 
@@ -58,16 +59,14 @@ def charge(run: Training, played: Episodes, items: Sequence[Item], report: Updat
     """Put the playing and the update into the ledger."""
     summaries = [one for one, _ in played]
     run.ledger.charge_rollout(
-        prompt_tokens=sum(one.num_shown_tokens for one in summaries),
-        sampled_tokens=sum(one.num_sampled_tokens for one in summaries),
+        total(one.traffic for one in summaries),
         context_tokens=sum(one.num_context_tokens for one in summaries),
         num_calls=sum(one.num_turns for one in summaries),
-        num_contexts=sum(one.num_contexts for one in summaries),
         seconds=run.row["seconds/rollout"],
+        devices=run.placement.num_devices("rollout"),
     )
     of_play = sum(item.num_tokens for item in items if not item.is_demonstration)
-    share = of_play / sum(item.num_tokens for item in items)
-    run.ledger.charge_update(report, played_share=share, seconds=run.row["seconds/learn"])
+    run.charge_update(report, played_share=of_play / sum(item.num_tokens for item in items))
 
 
 @contextmanager

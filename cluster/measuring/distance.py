@@ -34,7 +34,7 @@ class Start:
     def __init__(self, model: PolicyModel, chat: ChatTokens, max_tokens: int) -> None:
         """`max_tokens` go through the model at once, or one whole dialogue."""
         self._model, self._chat, self._max_tokens = model.eval(), chat, max_tokens
-        self._reader = PictureReader(chat.processor, chat.image_token_id)
+        self._reader = PictureReader(chat)
 
     @classmethod
     def load(cls, folder: Path, learner: LearnerConfig) -> "Start":

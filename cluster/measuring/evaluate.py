@@ -2,8 +2,8 @@
 
     Evaluator(config, actors, …)
       .wanted(is_final=…)                    →  each suite with each temperature
-      .run(iteration, wanted, progress)      →  one row for each
-      .generalisation_loss()                 →  the loss on demonstrations, where asked for
+      .run(iteration, wanted, progress)      →  one row for each, and what went through the engines
+      .generalisation_loss()                 →  the loss on demonstrations, where asked for, and what that took
 
 Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
@@ -29,6 +29,7 @@ from learner.demonstrations.demonstration import DemonstrationConfig
 from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.worker import Item
 from rollout.play import Task
+from rollout.traffic import Traffic, total, traffic_of
 from rollout.transcript import ChatTokens
 from verifier.config import VerifierConfig
 
@@ -51,16 +52,19 @@ class Evaluator:
             for temperature in (temperatures[: int(is_final)] if suite.only_at_end else temperatures)
         ]
 
-    def run(self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress) -> list[dict[str, Any]]:
-        """One row for each suite and temperature; one is measured while the next is played."""
+    def run(
+        self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress
+    ) -> tuple[list[dict[str, Any]], Traffic]:
+        """One row for each suite and temperature; one is measured while the next is played. And all that was played."""
         config = self._config
-        environments, rows, moves = suite_environments(config), [], []
+        environments, rows, moves, whole = suite_environments(config), [], [], Traffic()
         if config.evaluation.regurgitation and self._training_targets is None:
             # Made once, while the first suite plays; routes with pictures take their time.
             self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
         for suite, temperature in wanted:
             progress.stage(f"evaluate {suite}")
-            references = self._play(suite, *environments[suite], temperature)
+            references, traffic = self._play(suite, *environments[suite], temperature)
+            whole += traffic
             context = {"iteration": iteration, "suite": suite, "temperature": temperature}
             rows.append(self._measure(references, *environments[suite], context))
             # The policy is its start before the first update, and a policy that draws nothing has no distribution.
@@ -69,26 +73,29 @@ class Evaluator:
             distances = [{}] * len(rows)
             if any(references for references, _ in moves):
                 distances = ray.get(_distances.options(num_cpus=0).remote(config.learner, moves))
-            return [{**row, **distance} for row, distance in zip(ray.get(rows), distances, strict=True)]
+            return [{**row, **distance} for row, distance in zip(ray.get(rows), distances, strict=True)], whole
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 
-    def generalisation_loss(self) -> dict[str, float]:
+    def generalisation_loss(self) -> tuple[dict[str, float], Traffic]:
         """The cross-entropy of demonstrations of the validation split, where the config asks for it."""
         count = self._config.evaluation.generalisation_loss
         if not count:
-            return {}
+            return {}, Traffic()
         env = make_environment(self._config.env, self._config.verifier)
         data = DemonstrationConfig(count=count, split="validation")
         items = []
         for demonstration in make_demonstrations(env, data):
             episode = to_episode(demonstration, self._chat)
-            length = sum(turn.num_tokens for turn in episode.turns)
+            length = total(traffic_of(episode, self._chat)).tokens
             items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
-        return {"generalisation_loss": self._actors.learner.loss_of(items)}
+        loss, traffic = self._actors.learner.loss_of(items)
+        return {"generalisation_loss": loss}, traffic
 
-    def _play(self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float) -> list[Any]:
-        """The references of a suite's episodes, in the order of its tasks."""
+    def _play(
+        self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float
+    ) -> tuple[list[Any], Traffic]:
+        """The references of a suite's episodes, in the order of its tasks, and what went through the engines."""
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
         first = evaluation.first_seed
@@ -101,7 +108,8 @@ class Evaluator:
         played = list(self._actors.play(tasks, env, verifier, config))
         if not played:
             raise RunError(f"suite {suite} played nothing")
-        return [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
+        references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
+        return references, total(one.traffic for one, _ in played)
 
     def _measure(
         self, references: list[Any], env: EnvConfig, verifier: VerifierConfig, context: Mapping[str, Any]

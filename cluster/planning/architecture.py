@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ import yaml
 
 from learner.parts import part_of
 
+Tensor = tuple[str, tuple[int, ...]]
+"""Name and shape."""
+OUTPUT_LAYER = "lm_head.weight"
+"""What it ends in where it has a name; where it has none, it is the input embedding."""
 KNOWN: dict[str, dict[str, Any]] = yaml.safe_load(
     Path(__file__).with_name("known_models.yaml").read_text(encoding="utf-8")
 )
@@ -38,8 +42,8 @@ class Architecture:
     """The family, as Transformers calls it."""
     source: str
     """Where the counts are from."""
-    parameters: Mapping[str, int]
-    """By part: language_model, vision_tower, projector; only those that there are."""
+    tensors: tuple[Tensor, ...]
+    """All its weights; from config.json alone, norms and biases of a layer are told together."""
     hidden_size: int
     """Width of the language model."""
     intermediate_size: int
@@ -58,16 +62,30 @@ class Architecture:
     """The longest context it was made for."""
     counts_positions: bool
     """Whether it counts positions over a whole row by itself, so that sequences cannot share one."""
+    patch_size: int = 0
+    """Pixels along a side of what its vision tower takes for one; 0 without one."""
+    merged: int = 1
+    """Patches along a side of what becomes one token."""
+    picture_size: int | None = None
+    """Pixels along a side that every picture is brought to; None where each keeps its own."""
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """By part: language_model, vision_tower, projector; only those that there are."""
+        counted: dict[str, int] = {}
+        for name, shape in self.tensors:
+            counted[part_of(name)] = counted.get(part_of(name), 0) + math.prod(shape)
+        return counted
 
     @property
     def num_parameters(self) -> int:
         """Of all parts."""
-        return sum(self.parameters.values())
+        return sum(math.prod(shape) for _, shape in self.tensors)
 
     @property
     def has_eyes(self) -> bool:
         """Whether it sees pictures."""
-        return "vision_tower" in self.parameters
+        return bool(self.patch_size)
 
     def cache_bytes_per_token(self, value_bytes: int) -> int:
         """Keys and values of one token in all layers."""
@@ -83,13 +101,10 @@ def read_architecture(folder: Path) -> Architecture:
         raise UnreadableModel(f"its config.json cannot be read ({error})") from None
     except KeyError as error:
         raise UnreadableModel(f"its config.json does not say {error}, as those of causal language models do") from None
-    counted: dict[str, int] = {}
-    for name, shape in _tensors(folder):
-        part = part_of(name)
-        counted[part] = counted.get(part, 0) + math.prod(shape)
-    if not counted:
-        return architecture
-    return _with_counts(architecture, counted)
+    tensors = tuple((name, tuple(shape)) for name, shape in _tensors(folder))
+    return (
+        replace(architecture, tensors=tensors, source="counted in its safetensors files") if tensors else architecture
+    )
 
 
 def known_architecture(folder: str) -> Architecture | None:
@@ -97,11 +112,6 @@ def known_architecture(folder: str) -> Architecture | None:
     name = Path(folder).name
     found = next((known for known in KNOWN if name.startswith(known)), None)
     return _from_config(KNOWN[found], "known by its name") if found else None
-
-
-def _with_counts(architecture: Architecture, counted: Mapping[str, int]) -> Architecture:
-    fields = {name: getattr(architecture, name) for name in Architecture.__slots__}
-    return Architecture(**{**fields, "parameters": dict(counted), "source": "counted in its safetensors files"})
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:
@@ -132,46 +142,76 @@ def _from_config(config: Mapping[str, Any], source: str) -> Architecture:
         "vocab_size": int(text["vocab_size"]),
     }
     is_tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    parameters = {"language_model": _text_parameters(shape, family, is_tied=is_tied)}
+    tensors, of_pictures = [*_text_tensors(shape, family, is_tied=is_tied)], {}
     if vision is not None and family != "mllama":
-        parameters |= _vision_parameters(vision, width, int(config.get("scale_factor", 1)))
+        scale = int(config.get("scale_factor", 1))
+        tensors += _vision_tensors(vision, width, scale)
+        of_pictures = {
+            "patch_size": int(vision["patch_size"]),
+            "merged": _patches_a_side(vision, scale),
+            "picture_size": vision.get("image_size"),
+        }
     return Architecture(
         model_type=family,
         source=source,
-        parameters=parameters,
+        tensors=tuple(tensors),
         max_positions=text.get("max_position_embeddings"),
         counts_positions="mrope_section" in rope or family.startswith(("qwen2_vl", "qwen2_5_vl", "qwen3_vl")),
         **shape,
+        **of_pictures,
     )
 
 
-def _text_parameters(shape: Mapping[str, int], family: str, *, is_tied: bool) -> int:
-    width, query = shape["hidden_size"], shape["num_heads"] * shape["head_size"]
+def _text_tensors(shape: Mapping[str, int], family: str, *, is_tied: bool) -> Iterator[Tensor]:
+    width, inner, query = shape["hidden_size"], shape["intermediate_size"], shape["num_heads"] * shape["head_size"]
     key = shape["num_kv_heads"] * shape["head_size"]
-    attention = 2 * width * query + 2 * width * key
-    if family.startswith("qwen2"):
-        attention += query + 2 * key  # biases
-    if family.startswith("qwen3"):
-        attention += 2 * shape["head_size"]  # norms of queries and keys
-    layer = attention + 3 * width * shape["intermediate_size"] + 2 * width
-    return shape["num_layers"] * layer + width + (1 if is_tied else 2) * shape["vocab_size"] * width
+    yield "model.embed_tokens.weight", (shape["vocab_size"], width)
+    for layer in range(shape["num_layers"]):
+        of_layer = {
+            "self_attn.q_proj.weight": (query, width),
+            "self_attn.k_proj.weight": (key, width),
+            "self_attn.v_proj.weight": (key, width),
+            "self_attn.o_proj.weight": (width, query),
+            "mlp.gate_proj.weight": (inner, width),
+            "mlp.up_proj.weight": (inner, width),
+            "mlp.down_proj.weight": (width, inner),
+            "norms": (2 * width,),
+        }
+        if family.startswith("qwen2"):
+            of_layer["self_attn.biases"] = (query + 2 * key,)
+        if family.startswith("qwen3"):
+            of_layer["self_attn.norms"] = (2 * shape["head_size"],)
+        yield from ((f"model.layers.{layer}.{name}", size) for name, size in of_layer.items())
+    yield "model.norm.weight", (width,)
+    if not is_tied:
+        yield OUTPUT_LAYER, (shape["vocab_size"], width)
 
 
-def _vision_parameters(vision: Mapping[str, Any], text_width: int, scale_factor: int) -> dict[str, int]:
+def _vision_tensors(vision: Mapping[str, Any], text_width: int, scale_factor: int) -> Iterator[Tensor]:
     """A vision transformer, and what brings the patches that it merges to the language model's width."""
     width = int(vision.get("embed_dim") or vision["hidden_size"])
     inner = int(vision["intermediate_size"] if "intermediate_size" in vision else vision.get("mlp_ratio", 4) * width)
     depth = int(vision["depth"] if "depth" in vision else vision["num_hidden_layers"])
-    is_gated = inner < 3 * width  # so in Qwen2.5-VL; other towers have one wide layer and one back
     patch = 3 * int(vision.get("temporal_patch_size", 1)) * int(vision["patch_size"]) ** 2
     positions = (int(vision.get("image_size", 0)) // int(vision["patch_size"])) ** 2
-    positions = int(vision.get("num_position_embeddings", positions))
-    block = 4 * width * (width + 1) + (3 if is_gated else 2) * width * inner + 2 * inner + 3 * width
-    tower = patch * width + positions * width + depth * block
-    merged = width * (int(vision["spatial_merge_size"]) if "spatial_merge_size" in vision else scale_factor) ** 2
-    mergers = 1 + len(vision.get("deepstack_visual_indexes") or ())
-    hidden = merged * merged if "spatial_merge_size" in vision else 0
-    return {
-        "vision_tower": tower,
-        "projector": mergers * (hidden + merged * text_width) if hidden else merged * text_width,
-    }
+    yield "visual.patch_embed.weight", (width, patch)
+    yield "visual.pos_embed.weight", (int(vision.get("num_position_embeddings", positions)), width)
+    # Two wide layers in Qwen2.5-VL, of which one is a gate; other towers have one wide layer and one back.
+    wide = {"gate_proj": inner, "up_proj": inner} if inner < 3 * width else {"fc1": inner}
+    for layer in range(depth):
+        block = f"visual.blocks.{layer}"
+        yield f"{block}.attn.qkv.weight", (3 * width, width)
+        yield f"{block}.attn.proj.weight", (width, width)
+        yield from ((f"{block}.mlp.{name}.weight", (size, width)) for name, size in wide.items())
+        yield f"{block}.mlp.{'down_proj' if len(wide) == 2 else 'fc2'}.weight", (width, inner)
+        yield f"{block}.norms_and_biases", (7 * width + 2 * inner,)
+    merged = width * _patches_a_side(vision, scale_factor) ** 2
+    for merger in range(1 + len(vision.get("deepstack_visual_indexes") or ())):
+        if "spatial_merge_size" in vision:
+            yield f"visual.merger.{merger}.fc1.weight", (merged, merged)
+        yield f"visual.merger.{merger}.fc2.weight", (text_width, merged)
+
+
+def _patches_a_side(vision: Mapping[str, Any], scale_factor: int) -> int:
+    """How many patches by how many become one token."""
+    return int(vision["spatial_merge_size"]) if "spatial_merge_size" in vision else scale_factor

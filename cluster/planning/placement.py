@@ -70,6 +70,13 @@ class Placement:
         """How many GPUs all bundles reserve."""
         return int(sum(bundle.get("GPU", 0) for bundle in self.bundles))
 
+    def num_devices(self, *roles: Role) -> int:
+        """How many GPUs hold actors of these roles, or of any; where there are none, how many hosts do."""
+        bundles = {actor.bundle for actor in self.actors if not roles or actor.role in roles}
+        if self.num_gpus:
+            return int(sum(self.bundles[bundle].get("GPU", 0) for bundle in bundles))
+        return len({self.hosts[bundle] for bundle in bundles})
+
     def learner_options(self, rank: int) -> dict[str, Any]:
         """Ray's options for a learner rank."""
         return self._options(self._actor("learner", rank))

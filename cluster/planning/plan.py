@@ -9,13 +9,14 @@
 
 from dataclasses import dataclass
 
-from cluster.config import Config, suite_environments
+from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.faults import Finding
 from cluster.planning.architecture import Architecture
 from cluster.planning.checks import check, steps_per_iteration
+from cluster.planning.compute import Work, work_of
 from cluster.planning.hardware import Hardware
-from cluster.planning.memory import Cache, Memory, cache_of, memory_of, trained_parameters
+from cluster.planning.memory import Cache, Memory, cache_of, memory_of
 from cluster.planning.memory_checks import memory_findings
 from cluster.planning.model_checks import architecture_of
 from cluster.planning.placement import Command, Placement, place
@@ -49,18 +50,6 @@ class Batch:
     """How often all suites are played."""
     episodes_per_evaluation: int
     """Episodes of all suites, temperatures and samples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One kind of computing in an iteration: `Work(what="sampling", num_tokens=1_000, flops=1.6e13)`."""
-
-    what: str
-    """In words."""
-    num_tokens: int
-    """Tokens that go through the model, at most."""
-    flops: float
-    """Floating-point operations, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +96,7 @@ def make_plan(config: Config, command: Command, hardware: Hardware, *, elsewhere
     cache, work = None, ()
     if architecture is not None:
         cache = cache_of(config, architecture, hardware)
-        work = tuple(_work(config, command, architecture, batch))
+        work = tuple(work_of(config, command, architecture, batch))
         # What a device holds means nothing where there is no such device; that is a finding already.
         if None not in placement.hosts and hardware.num_gpus >= placement.num_gpus:
             memory = memory_of(config, architecture, placement, hardware)
@@ -168,41 +157,3 @@ def _batch(config: Config) -> Batch:
         )
         * per_task,
     )
-
-
-def _work(config: Config, command: Command, architecture: Architecture, batch: Batch) -> list[Work]:
-    """2 N D for a forward pass, 4 N D for the way back, and a forward more where activations are computed twice."""
-    learner = config.learner
-    parameters = architecture.num_parameters
-    if not _shows_pictures(config):
-        parameters = architecture.parameters["language_model"]
-    forward = 2.0 * parameters
-    backward = 2.0 * parameters + 2.0 * min(trained_parameters(learner, architecture), parameters)
-    trained = batch.num_tokens * learner.epochs
-    work = []
-    if command == "evaluate":
-        tokens = batch.episodes_per_evaluation * batch.num_tokens // batch.num_episodes
-        return [Work(what="sampling", num_tokens=tokens, flops=forward * tokens)]
-    if command in ("rl", "compare"):
-        work.append(Work(what="sampling", num_tokens=batch.num_tokens, flops=forward * batch.num_tokens))
-        if learner.old_logprobs == "learner" or learner.advantage.needs_values:
-            work.append(
-                Work(
-                    what="log-probabilities and values beforehand",
-                    num_tokens=batch.num_tokens,
-                    flops=forward * batch.num_tokens,
-                )
-            )
-    divergence = learner.sft.kl_coefficient if command == "sft" else learner.loss.kl_coefficient
-    if divergence:
-        tokens = trained if command == "sft" else batch.num_tokens
-        work.append(Work(what="the initial policy's opinion", num_tokens=tokens, flops=forward * tokens))
-    work.append(Work(what="learning", num_tokens=trained, flops=(forward + backward) * trained))
-    if learner.deepspeed.gradient_checkpointing:
-        work.append(Work(what="activations again (checkpointing)", num_tokens=trained, flops=forward * trained))
-    return work
-
-
-def _shows_pictures(config: Config) -> bool:
-    environments = [config.env, *(env for env, _ in suite_environments(config).values())]
-    return any(getattr(env, "modality", "text") == "pictures" for env in environments)

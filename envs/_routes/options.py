@@ -23,7 +23,8 @@ class Config(SplitConfig):
     max_attempts: int = Field(default=2, ge=1, le=100)
     """How many answers at one place are judged before the route counts as failed."""
     preset: Literal["corrected", "paper"] = "corrected"
-    """`paper` repeats four faults of the original (see the top of `envs/route_navigation.py`), so that its figures can be compared."""
+    """`paper` repeats four faults of the original (see the top of `envs/route_navigation.py`), so that its figures can
+    be compared."""
     dataset: Path | None = None
     """A folder with `route_infos.json`, `gps_pano_mapping.pkl` and, for pictures, `street_views/`; without one, a
     made-up city is used."""

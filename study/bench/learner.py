@@ -122,7 +122,7 @@ def _ours(model: Path, episodes: Sequence[Any], num_ranks: int, stage: int, core
         for _ in range(NUM_UPDATES):
             started = time.perf_counter()
             report = group.update(items)
-            speeds.append((report.forward_tokens + report.trained_tokens) / (time.perf_counter() - started))
+            speeds.append((report.looked.tokens + report.trained.tokens) / (time.perf_counter() - started))
         return max(speeds[1:])
     finally:
         group.close()

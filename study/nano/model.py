@@ -62,8 +62,14 @@ def new_model(recipe: BaseRecipe, teachers: Sequence[DialogueTeacher] = ()) -> N
     )
     image_token_id = getattr(model.config, "image_token_id", None)
     end = [tokenizer.eos_token_id]
-    chat = ChatTokens(tokenizer, end_token_ids=end, image_token_id=image_token_id, processor=processor)
-    return NanoModel(model=model, chat=chat, pictures=PictureReader(processor, image_token_id))
+    chat = ChatTokens(
+        tokenizer,
+        end_token_ids=end,
+        image_token_id=image_token_id,
+        processor=processor,
+        patch_size=1 if recipe.eyes is None else recipe.eyes.patch_size,
+    )
+    return NanoModel(model=model, chat=chat, pictures=PictureReader(chat))
 
 
 def _grown_from(folder: Path) -> tuple[LlamaForCausalLM, Any]:

@@ -40,7 +40,7 @@ def load(folder: Path, **options: Any) -> tuple[PolicyModel, PictureReader, Chat
     policy = load_policy(folder, config, chat.forbidden_token_ids)
     torch.manual_seed(1)
     torch.nn.init.normal_(policy.value_head[-1].weight)  # pyright: ignore
-    return policy, PictureReader(chat.processor, chat.image_token_id), chat
+    return policy, PictureReader(chat), chat
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ from rollout.receivers import Receivers
 from rollout.weight_source import HuggingFaceSource
 from rollout.weight_transfer import SyncReport, make_sender
 from rollout.worker import Played
+from tests.support.chat import chat_tokens
 from tests.support.episodes import episode, right
 from tests.support.more_environments import add_environments, remove_environments
 from tests.support.runs import TIMEOUT_SECONDS, Run, actors, rows
@@ -256,8 +257,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_goes_on_otherwise(tmp_pat
 
 def test_episodes_of_a_policy_that_is_too_old_are_dropped() -> None:
     config = small(ROOT, "rollout.max_policy_lag=1")
-    played = [(Played.of(episode(right(version=version), seed=version)), None) for version in range(6)]
-    failed = (Played.of(episode(end=EpisodeEnd.FAILED)), None)
+    chat = chat_tokens()
+    played = [(Played.of(episode(right(version=version), seed=version), chat), None) for version in range(6)]
+    failed = (Played.of(episode(end=EpisodeEnd.FAILED), chat), None)
     chosen = choose([*played, failed, *played], version=5, config=config)
     assert [one.oldest_version for one, _ in chosen] == [4, 5, 4, 5]
     with pytest.raises(RunError, match="only 0 of 6 episodes can be learned from"):

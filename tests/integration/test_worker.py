@@ -60,12 +60,13 @@ def worker(cluster: None, text_model: Path) -> Iterator[Any]:
 
 
 def play(
-    name: str, worker: Any, file: str, *overrides: str, tasks: list[Task], config: RolloutConfig = CONFIG
+    model: Path, worker: Any, file: str, *overrides: str, tasks: list[Task], config: RolloutConfig = CONFIG
 ) -> list[Episode]:
     loaded = load_config([CONFIGS / f"{file}.yaml"], overrides)
-    played = list(stream(name, worker, loaded.env, loaded.verifier, tasks, config))
+    played = list(stream(model.name, worker, loaded.env, loaded.verifier, tasks, config))
     episodes = ray.get([reference for _, reference in played])
-    assert [Played.of(episode) for episode in episodes] == [summary for summary, _ in played]
+    chat = ChatTokens.load(model)
+    assert [Played.of(episode, chat) for episode in episodes] == [summary for summary, _ in played]
     return episodes
 
 
@@ -104,7 +105,7 @@ def test_recorded_logprobs_are_those_of_a_plain_forward_over_whole_dialogues(
     if file == "route_navigation":
         overrides = ["env.teacher_forced=true"]
     module = AutoModelForCausalLM.from_pretrained(text_model).eval()
-    episodes = play("text", worker, file, *overrides, tasks=[Task(seed=seed) for seed in range(6)])
+    episodes = play(text_model, worker, file, *overrides, tasks=[Task(seed=seed) for seed in range(6)])
     assert sorted(episode.seed for episode in episodes) == list(range(6))
     assert all(len(episode.turns) >= 3 for episode in episodes)
     for episode in episodes:
@@ -115,7 +116,7 @@ def test_recorded_logprobs_are_those_of_a_plain_forward_over_whole_dialogues(
 def test_the_temperature_is_in_the_recorded_logprobs(worker: Any, text_model: Path) -> None:
     module = AutoModelForCausalLM.from_pretrained(text_model).eval()
     config = CONFIG.model_copy(update={"temperature": 0.5})
-    [episode] = play("text", worker, "add_up", tasks=[Task(seed=1)], config=config)
+    [episode] = play(text_model, worker, "add_up", tasks=[Task(seed=1)], config=config)
     turn = episode.turns[0]
     token_ids = [*turn.shown_token_ids.tolist(), *turn.sampled_token_ids.tolist()]
     with torch.no_grad():
@@ -126,10 +127,10 @@ def test_the_temperature_is_in_the_recorded_logprobs(worker: Any, text_model: Pa
     assert np.abs(turn.sampled_logprobs - plain.numpy()).max() < 1e-5
 
 
-def test_episodes_stream_out_while_others_still_play(worker: Any) -> None:
+def test_episodes_stream_out_while_others_still_play(worker: Any, text_model: Path) -> None:
     loaded = load_config([CONFIGS / "add_up.yaml"], ["env.max_attempts=3"])
     tasks = [Task(seed=seed) for seed in range(64)]
-    play("text", worker, "add_up", tasks=tasks[:1])  # the first call of all loads the environments
+    play(text_model, worker, "add_up", tasks=tasks[:1])  # the first call of all loads the environments
     started = time.monotonic()
     arrivals = [time.monotonic() - started for _ in stream("text", worker, loaded.env, loaded.verifier, tasks, CONFIG)]
     assert len(arrivals) == 64
@@ -153,7 +154,7 @@ def test_an_update_reaches_the_worker_and_its_tokens_say_so(worker: Any, text_mo
         tolerance = TOLERANCES["float32"]
         client.verify(ProbeExpectation(prompts=prompts, logprobs=logprobs, version=version, tolerance=tolerance))
         assert ray.get(worker.state.remote()) is EngineState.READY
-        for episode in play("text", worker, "add_up", tasks=[Task(seed=seed) for seed in range(4)]):
+        for episode in play(text_model, worker, "add_up", tasks=[Task(seed=seed) for seed in range(4)]):
             for turn, (recorded, plain) in zip(episode.turns, recomputed(episode, module), strict=True):
                 assert np.abs(recorded - plain).max() < 1e-5
                 assert {span.version for span in turn.policy_versions} == {version}
@@ -176,7 +177,7 @@ def test_pictures_are_seen_recorded_by_digest_and_recomputed_exactly(
     forbidden = ChatTokens.load(folder).forbidden_token_ids
     tasks = [Task(seed=seed) for seed in range(4)]
     overrides = ("env.look.size=112", "env.max_attempts=3")
-    episodes = play("pictures", worker, "general_points_pictures", *overrides, tasks=tasks)
+    episodes = play(folder, worker, "general_points_pictures", *overrides, tasks=tasks)
     for episode in episodes:
         assert episode.end is EpisodeEnd.OUT_OF_ATTEMPTS, episode.error
         assert [len(turn.images) for turn in episode.turns] == [1, 0, 0]
@@ -213,8 +214,8 @@ def test_a_killed_worker_is_named_and_no_episode_is_counted_twice(cluster: None,
     assert not alive, "the engine's processes end with their worker"
 
 
-def test_consecutive_turns_are_deltas_of_one_dialogue(worker: Any) -> None:
-    [episode] = play("text", worker, "general_points", "env.max_attempts=3", tasks=[Task(seed=5)])
+def test_consecutive_turns_are_deltas_of_one_dialogue(worker: Any, text_model: Path) -> None:
+    [episode] = play(text_model, worker, "general_points", "env.max_attempts=3", tasks=[Task(seed=5)])
     for turn, following in itertools.pairwise(episode.turns):
         assert turn.verdict.feedback in following.question_text
         assert not following.starts_new_context

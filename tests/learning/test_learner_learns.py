@@ -73,7 +73,7 @@ def imitate(rank: int, num_ranks: int, model: str) -> list[float]:
     episodes = play(learner.chat, ScriptedEngine(learner.chat, expert), range(32), "add_up")
     sequences = [each for episode in episodes for each in sequences_of(episode, learner.chat, is_demonstration=True)]
     losses = [learner.update([sequences], {}).metrics["sft_loss"] for _ in range(120)]
-    losses.append(learner.loss_of([dataclasses.replace(each) for each in sequences]))
+    losses.append(learner.loss_of([dataclasses.replace(each) for each in sequences])[0])
     learner.engine.close()
     return losses
 

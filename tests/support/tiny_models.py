@@ -51,12 +51,12 @@ def make_text_model(folder: Path, *, tied: bool, seed: int = 0) -> Path:
     return folder
 
 
-def make_picture_model(folder: Path, seed: int = 0) -> Path:
+def make_picture_model(folder: Path, seed: int = 0, *, tied: bool = False) -> Path:
     """An Idefics3 that sees pictures of 56 × 56 pixels, each as four tokens."""
     tokenizer = _make_tokenizer(SPECIAL_TOKENS + PICTURE_TOKENS)
     torch.manual_seed(seed)
     config = Idefics3Config(
-        text_config={"model_type": "llama", "tie_word_embeddings": False, **_language_size(tokenizer)},
+        text_config={"model_type": "llama", "tie_word_embeddings": tied, **_language_size(tokenizer)},
         vision_config={
             "hidden_size": 64,
             "intermediate_size": 128,
@@ -68,7 +68,7 @@ def make_picture_model(folder: Path, seed: int = 0) -> Path:
         scale_factor=PATCHES_PER_TOKEN_SIDE,
         image_token_id=len(SPECIAL_TOKENS) + PICTURE_TOKENS.index(PICTURE),
         pad_token_id=SPECIAL_TOKENS.index(PAD),
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     _save(Idefics3ForConditionalGeneration(config), tokenizer, folder)
     square = {"longest_edge": PICTURE_SIZE}

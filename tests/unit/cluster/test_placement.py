@@ -80,6 +80,19 @@ def test_split_over_two_hosts_fills_the_first_and_cuts_no_engine() -> None:
     assert placed.hosts == (0, 0, 0, 0, 0, 0, 1, 1)
 
 
+def test_a_phase_is_charged_for_the_devices_that_hold_it() -> None:
+    """GPUs, or hosts where there are none: all of them while weights go from the ones to the others."""
+    split = place(config("split", 4, 2, "rollout.engine.tensor_parallel_size=2"), HOST)
+    assert (split.num_devices("learner"), split.num_devices("rollout"), split.num_devices()) == (4, 4, 8)
+    shared = place(config("colocated", 8, 8), HOST)
+    assert (shared.num_devices("learner"), shared.num_devices("rollout"), shared.num_devices()) == (8, 8, 8)
+    assert place(config("one_gpu"), HOST).num_devices("learner") == 1
+    assert place(config("cpu", 2, 1), LAPTOP).num_devices("learner") == 1
+    two = Hardware(num_nodes=2, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=1, memory_gib=8)
+    spread = place(config("cpu", 2, 1, "cluster.num_nodes=2"), two)
+    assert (spread.num_devices("learner"), spread.num_devices("rollout")) == (2, 1)
+
+
 def test_what_has_no_room_has_no_host() -> None:
     assert place(config("colocated", 2, 2), LAPTOP).hosts == (None, None)
 

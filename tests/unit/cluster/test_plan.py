@@ -12,6 +12,7 @@ import pytest
 from cluster.config import load_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
 from cluster.planning.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
+from cluster.planning.compute import size_of
 from cluster.planning.hardware import Hardware, described
 from cluster.planning.memory import learner_rows, trained_parameters
 from cluster.planning.placement import Command
@@ -135,15 +136,50 @@ def test_arithmetic_of_an_iteration(tmp_path: Path) -> None:
     assert batch.episodes_per_evaluation == 2 * (200 + 50)
 
 
-def test_compute_is_two_n_d_forward_and_six_n_d_to_learn(tmp_path: Path) -> None:
+def test_compute_is_charged_by_part(tmp_path: Path) -> None:
+    """Four layers at each token, output layer and critic at each that is drawn; embeddings cost nothing."""
     plan = smoke(make_folder(tmp_path / "nano"), "learner.epochs=2")
-    assert plan.architecture is not None
-    size, tokens = plan.architecture.num_parameters, plan.batch.num_tokens
+    layers = 4 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 384 * 128)
+    episodes, drawn = plan.batch.num_episodes, plan.batch.num_answers * plan.config.rollout.max_answer_tokens
+    forward = 2 * (layers * plan.batch.num_tokens + 900 * 128 * drawn)
+    critic = 2 * 128 * (drawn + episodes)
     sampling, looking, learning = plan.work
-    assert sampling.flops == looking.flops == 2 * size * tokens
-    assert learning.flops == pytest.approx(6 * size * 2 * tokens)
+    assert (sampling.flops, looking.flops) == (forward, forward + critic)
+    assert plan.config.learner.value_head.stop_gradient
+    assert learning.flops == 2 * (3 * forward + 2 * critic)
     lean = smoke(tmp_path / "nano", "learner.old_logprobs=rollout", "learner.advantage.kind=reinforce")
     assert [work.what for work in lean.work] == ["sampling", "learning"]
+
+
+def test_attention_is_planned_where_it_is_to_be_counted(tmp_path: Path) -> None:
+    plain = smoke(make_folder(tmp_path / "nano"))
+    attending = smoke(tmp_path / "nano", "cluster.compute.attention=true")
+    # Four layers of width 128, two products a pair, two operations each; every token with those up to it.
+    of_pairs = 4 * 128 * 4 * plain.batch.num_episodes * 256 * 257 // 2
+    gaps = [after.flops - before.flops for before, after in zip(plain.work, attending.work, strict=True)]
+    assert gaps == [of_pairs, of_pairs, 3 * of_pairs]
+
+
+def test_what_is_frozen_low_rank_or_seen_is_planned_as_such() -> None:
+    """The paper's arm on pictures: with its tower frozen, with low ranks, and the same in words."""
+    plans = {
+        name: plan_of_paper(task, ON_GPUS[0], "rl", *overrides)
+        for name, task, overrides in (
+            ("whole", "gp_vl", ()),
+            ("frozen", "gp_vl", ("learner.freeze=[vision_tower]",)),
+            ("low", "gp_vl", ("learner.lora.rank=16",)),
+        )
+    }
+    flops = {name: {work.what: work.flops for work in plan.work} for name, plan in plans.items()}
+    assert len({of_plan["sampling"] for of_plan in flops.values()}) == 1, "additions are in the weights that play"
+    assert flops["low"]["learning"] < flops["frozen"]["learning"] < flops["whole"]["learning"]
+    architecture, config = plans["whole"].architecture, plans["whole"].config
+    assert architecture is not None
+    size = size_of(architecture, config.learner)
+    frozen = size_of(architecture, plans["frozen"].config.learner)
+    assert (frozen.tower.passed, frozen.tower.learned, frozen.tower.again) == (0, 0, 0)
+    assert frozen.tower.forward == size.tower.forward == size.tower.learned > 6e8
+    assert frozen.layers == size.layers
 
 
 def test_a_route_begins_a_dialogue_at_each_place() -> None:

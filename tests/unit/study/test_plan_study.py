@@ -6,10 +6,11 @@ import pytest
 
 from cluster.config import load_config, load_words
 from cluster.errors import ConfigError
+from cluster.planning.compute import size_of
 from cluster.planning.hardware import Hardware, described
 from study.cells import Study, arm_alone
 from study.cli import main
-from study.plan_study import CORE_FLOPS, GPU_FLOPS, plan_study, render_study
+from study.plan_study import CORE_FLOPS, GPU_FLOPS, StudyRow, plan_study, render_study
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 NANO = [str(CONFIGS / "nano" / "gp_l.yaml"), str(CONFIGS / "nano" / "demo.yaml")]
@@ -18,6 +19,17 @@ LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node
 
 def study_of(*words: str) -> Study:
     return Study.of(load_words(words), Path("study"))
+
+
+def evaluated(row: StudyRow) -> float:
+    """Every token of an evaluated episode through the layers, and each that is drawn through the output layer."""
+    rollout, architecture = row.cell.config.rollout, row.plan.architecture
+    assert architecture is not None
+    size = size_of(architecture, row.cell.config.learner)
+    drawn = row.plan.batch.num_answers // row.plan.batch.num_episodes * rollout.max_answer_tokens
+    context = rollout.engine.max_context_tokens
+    scored = min(drawn, context)
+    return 2.0 * row.evaluated_episodes * (size.layers.forward * context + size.head.forward * scored)
 
 
 def test_one_row_for_each_cell_and_a_sum_over_all_seeds() -> None:
@@ -34,8 +46,7 @@ def test_one_row_for_each_cell_and_a_sum_over_all_seeds() -> None:
     assert sft.training_flops == rl.training_flops == 6e12, "a budget is what an arm takes"
     assert init.training_flops == sum(work.flops for work in init.plan.work) * 20, "without one, all its iterations"
     assert sft.num_evaluations == sft.cell.config.cluster.evaluations
-    evaluated = 2.0 * sft.plan.architecture.num_parameters * sft.evaluated_episodes * 512  # pyright: ignore
-    assert sft.device_hours == pytest.approx((6e12 + evaluated) / (2 * CORE_FLOPS) / 3600)
+    assert sft.device_hours == pytest.approx((6e12 + evaluated(sft)) / (2 * CORE_FLOPS) / 3600)
     lines = render_study(planned).splitlines()
     assert lines[0] == "Study nano_gp_l: 12 runs, each arm with 6e+12 of compute/flops"
     assert [line.split()[0] for line in lines[2:7]] == ["init", "sft", "rl", "sft_chosen", "all"]
@@ -48,10 +59,7 @@ def test_device_hours_count_every_gpu() -> None:
     planned = plan_study(study, described(study.config), elsewhere=True)
     planned.refuse()
     for row in planned.rows:
-        parameters = row.plan.architecture.num_parameters  # pyright: ignore[reportOptionalMemberAccess]
-        context = row.cell.config.rollout.engine.max_context_tokens
-        evaluated = 2.0 * parameters * row.evaluated_episodes * context
-        assert row.device_hours == pytest.approx((row.training_flops + evaluated) / GPU_FLOPS / 3600)
+        assert row.device_hours == pytest.approx((row.training_flops + evaluated(row)) / GPU_FLOPS / 3600)
 
 
 def test_a_cell_that_cannot_run_is_named_and_what_stops_several_is_told_once() -> None:

@@ -1,0 +1,154 @@
+"""What an iteration computes at most, before anything starts: the ledger's arithmetic on a model's config.json.
+
+size_of(architecture, learner)              →  ModelSize: the same that the learner counts in the loaded model
+work_of(config, command, architecture, …)   →  Work, Work, …: sampling, looking, learning
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cluster.config import Config, suite_environments
+from cluster.planning.architecture import OUTPUT_LAYER, Architecture
+from cluster.planning.placement import Command
+from envs.protocol import EnvConfig
+from learner.config import LearnerConfig, LoraConfig
+from learner.model_size import ModelSize, Weight, model_size
+from learner.parts import part_of
+from rollout.traffic import Traffic
+
+if TYPE_CHECKING:
+    from cluster.planning.plan import Batch
+
+LOOKED_UP = ("embed_tokens", "position_embedding", "pos_embed")
+"""Names of embeddings, whose rows are looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One kind of computing in an iteration: `Work(what="sampling", num_tokens=1_000, flops=1.6e13)`."""
+
+    what: str
+    """In words."""
+    num_tokens: int
+    """Tokens that go through the model, at most."""
+    flops: float
+    """Floating-point operations, at most."""
+
+
+def size_of(architecture: Architecture, learner: LearnerConfig) -> ModelSize:
+    """What a token costs in each part of a model that is trained so."""
+    return model_size(
+        _adapted(_weights(architecture, learner), learner.lora),
+        (architecture.hidden_size, *learner.value_head.hidden_sizes, 1),
+        critic_reaches_model=not learner.value_head.stop_gradient,
+        recomputes=learner.deepspeed.gradient_checkpointing,
+    )
+
+
+def _weights(architecture: Architecture, learner: LearnerConfig) -> Iterator[Weight]:
+    is_tied = not any(name.endswith(OUTPUT_LAYER) for name, _ in architecture.tensors)
+    for name, shape in architecture.tensors:
+        yield Weight(
+            name=name,
+            shape=shape,
+            learns=not learner.lora.rank and part_of(name) not in learner.freeze,
+            is_looked_up=any(word in name.split(".") for word in LOOKED_UP),
+            is_output=name.endswith("embed_tokens.weight" if is_tied else OUTPUT_LAYER),
+        )
+
+
+def _adapted(weights: Iterator[Weight], lora: LoraConfig) -> Iterator[Weight]:
+    """With the low-rank additions, each behind the matrix that it adds to."""
+    for weight in weights:
+        yield weight
+        layer = weight.name.removesuffix(".weight")
+        is_matrix = len(weight.shape) == 2 and not weight.is_looked_up and layer != weight.name
+        if lora.target_modules:
+            is_target = any(f".{layer}".endswith(f".{target}") for target in lora.target_modules)
+        else:
+            is_target = part_of(weight.name) == "language_model" and not weight.is_output
+        if lora.rank and is_matrix and is_target:
+            rows, columns = weight.shape
+            for name, shape in (("lora_A", (lora.rank, columns)), ("lora_B", (rows, lora.rank))):
+                yield replace(weight, name=f"{layer}.{name}.weight", shape=shape, learns=True, is_output=False)
+
+
+def work_of(config: Config, command: Command, architecture: Architecture, batch: "Batch") -> list[Work]:
+    """Each kind of computing of an iteration, or of one evaluation."""
+    learner, size = config.learner, size_of(architecture, config.learner)
+    attention = config.cluster.compute.attention
+
+    def work(what: str, traffic: Traffic, flops: int) -> Work:
+        return Work(what=what, num_tokens=traffic.tokens, flops=float(flops))
+
+    if command == "evaluate":
+        return [evaluation_of(config, architecture, batch, batch.episodes_per_evaluation)]
+    once = _traffic(config, architecture, batch, batch.num_episodes)
+    learned = _times(once, learner.epochs)
+    found = []
+    if command in ("rl", "compare"):
+        played = replace(once, valued=0)
+        found.append(work("sampling", played, size.forward(played, attention=attention)))
+        if learner.old_logprobs == "learner" or learner.advantage.needs_values:
+            looking = size.look(once, attention=attention)
+            found.append(work("log-probabilities and values beforehand", once, looking))
+    if learner.sft.kl_coefficient if command == "sft" else learner.loss.kl_coefficient:
+        compared = learned if command == "sft" else once
+        found.append(work("the initial policy's opinion", compared, size.forward(compared, attention=attention)))
+    kept = size_of(architecture, _that_keeps_activations(learner)).learn(learned, attention=attention)
+    found.append(work("learning", learned, kept))
+    if learner.deepspeed.gradient_checkpointing:
+        again = size.learn(learned, attention=attention) - kept
+        found.append(work("activations again (checkpointing)", learned, again))
+    return found
+
+
+def evaluation_of(config: Config, architecture: Architecture, batch: "Batch", num_episodes: int) -> Work:
+    """Playing so many episodes without learning from them."""
+    traffic = replace(_traffic(config, architecture, batch, num_episodes), valued=0)
+    size, attention = size_of(architecture, config.learner), config.cluster.compute.attention
+    return Work(what="sampling", num_tokens=traffic.tokens, flops=float(size.forward(traffic, attention=attention)))
+
+
+def _that_keeps_activations(learner: LearnerConfig) -> LearnerConfig:
+    keeps = learner.deepspeed.model_copy(update={"gradient_checkpointing": False})
+    return learner.model_copy(update={"deepspeed": keeps})
+
+
+def _traffic(config: Config, architecture: Architecture, batch: "Batch", num_episodes: int) -> Traffic:
+    """Of so many episodes at their longest, each dialogue with its picture where any is shown."""
+    dialogues, length = num_episodes * batch.contexts_per_episode, config.rollout.engine.max_context_tokens
+    drawn = num_episodes * (batch.num_answers // batch.num_episodes) * config.rollout.max_answer_tokens
+    scored = min(drawn, dialogues * length)
+    environments = [config.env, *(env for env, _ in suite_environments(config).values())]
+    widest = max((_picture_size(env) for env in environments), default=0)
+    of_words = Traffic(
+        tokens=dialogues * length,
+        scored=scored,
+        valued=scored + dialogues,
+        pairs=dialogues * length * (length + 1) // 2,
+    )
+    return of_words + _times(_picture(architecture, widest), dialogues) if widest else of_words
+
+
+def _picture_size(env: EnvConfig) -> int:
+    """Pixels along a side of what an environment shows; 0 where it shows nothing."""
+    if getattr(env, "modality", "text") != "pictures":
+        return 0
+    look = getattr(env, "look", None)
+    return getattr(look, "size", None) or getattr(env, "image_size", 0)
+
+
+def _picture(architecture: Architecture, pixels: int) -> Traffic:
+    """A picture in one piece, as large as the model takes it."""
+    if not architecture.has_eyes:
+        return Traffic()
+    piece = architecture.patch_size * architecture.merged
+    tokens = -(-(architecture.picture_size or pixels) // piece)
+    patches = (tokens * architecture.merged) ** 2
+    return Traffic(picture_tokens=tokens**2, patches=patches, patch_pairs=patches**2)
+
+
+def _times(traffic: Traffic, times: int) -> Traffic:
+    return Traffic(**{name: getattr(traffic, name) * times for name in Traffic.__slots__})
