@@ -23,8 +23,9 @@ class CityConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     style: str = "manhattan"
-    """How its streets lie and what its houses look like: an entry of `envs/_city/styles.yaml`. The signs of `emblem`,
-    `emblem_dusk` and `emblem_brick` can be read in pictures of 112 to 224 pixels, those of the others in large ones."""
+    """How its streets lie and what its houses look like: an entry of `envs/_city/styles.yaml`. The signs of `emblem`
+    and of its other looks, `emblem_winter`, `emblem_dusk` and `emblem_brick`, can be read in pictures of 112 pixels,
+    those of the others in far larger ones."""
     look: str | None = None
     """Whose houses, sky and signs it has, if not its own style's: the same routes, which look otherwise."""
     pairs: Pairs = "all"

@@ -7,7 +7,7 @@
 
 A name can be read on a sign only by a model that sees large pictures. In a style with emblems the sign shows a shape
 for the last word, painted in the colour that the first word says, so that a tiny model can tell what it sees: the
-three `emblem…` styles are alike in that, and differ in streets, walls, sky and boards.
+four `emblem…` styles are alike in that, and differ in streets, walls, sky and boards.
 
 To add a style, add an entry to styles.yaml; nothing else names one. Lengths are metres, angles degrees, colours red,
 green and blue. Words are short: a name must be readable on a sign that is some fifty pixels wide.

@@ -169,7 +169,7 @@ def bars_by_view(scene: Scene, eye: complex, heading: float) -> list[float]:
 @every_look
 def test_bars_on_all_sides_tell_an_intersection_and_only_it(style: str) -> None:
     city_map, _, routes, scene = drawn(style)
-    for route in routes[:4]:
+    for route in routes[:2]:
         for before, leg in pairwise(route.legs):
             assert sum(share > 0.03 for share in bars_by_view(scene, leg.points[0], before.heading)) >= 3
             for point in city_map.viewpoints(*leg.blocks[0])[1:-1]:
