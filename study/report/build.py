@@ -38,14 +38,14 @@ def build_tasks_report(folders: Sequence[Path], out: Path) -> tuple[Path, list[s
             f"{out}: two of the studies are called {min(twice)}; name each once, or give one another cluster.name"
         )
     tasks = Tasks.of([Findings(study) for study in studies])
-    pages = {one.study.name: _build_one(Doses(one)) for one in tasks.findings}
+    doses = [Doses(one) for one in tasks.findings]
+    links = {one.study.name: Path(os.path.relpath(_build_one(one), out)).as_posix() for one in doses}
     figures = draw_tasks(tasks)
     for name, (figure, _) in figures.items():
         save(figure, out / "figures" / name)
     write_numbers(tasks.studies, out / "numbers.csv")
-    links = {name: Path(os.path.relpath(page, out)).as_posix() for name, page in pages.items()}
     page = out / "report.html"
-    replace(page, make_tasks_page(tasks, figures, out.resolve().name, links).encode(errors="replace"))
+    replace(page, make_tasks_page(tasks, doses, figures, out.resolve().name, links).encode(errors="replace"))
     return page, [f"{one.study.name}: {line}" for one in tasks.findings for line in one.three_numbers()]
 
 

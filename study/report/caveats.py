@@ -36,7 +36,7 @@ def caveats(findings: Findings) -> list[Caveat]:
     """All that apply to a study."""
     study = findings.study
     found: list[Caveat | None] = [_seeds(study), _dose(study)]
-    if study.shifted_suites:
+    if len(study.shown_suites) > 1:
         if len(study.arms) > 1:
             found.append(_matched(study))
         found.append(_decoding(findings))
@@ -117,7 +117,7 @@ def _dose(study: Study) -> Caveat:
 
 
 def _matched(study: Study) -> Caveat:
-    suite, rows = study.shifted_suites[0], []
+    suite, rows = study.shown_suites[1], []
     measure, shifted_measure = study.headline(study.trained_suite), study.headline(suite).name
     for arm in study.arms:
         for other in (name for name in study.arms if name != arm):
@@ -152,7 +152,7 @@ def _matched(study: Study) -> Caveat:
 
 
 def _decoding(findings: Findings) -> Caveat:
-    study, suite, title = findings.study, findings.study.shifted_suites[0], "Decoding: brought out, or learned?"
+    study, suite, title = findings.study, findings.study.shown_suites[1], "Decoding: brought out, or learned?"
     if len(study.temperatures) == 1:
         return Caveat(
             title,
@@ -186,7 +186,7 @@ def _decoding(findings: Findings) -> Caveat:
 
 
 def _entropy(study: Study) -> Caveat | None:
-    suites = [study.trained_suite, *study.shifted_suites[:1]]
+    suites = study.shown_suites[:2]
     rows = []
     for name in (study.beginning, *study.arms):
         for seed in study.seeds:

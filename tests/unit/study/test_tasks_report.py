@@ -2,8 +2,10 @@
 
 import re
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ evaluation:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Cards in pictures and routes in words, two seeds each."""
     folder = tmp_path_factory.mktemp("studies")
     with pytest.MonkeyPatch.context() as patch:
@@ -139,7 +141,7 @@ def test_recognition_stands_against_what_is_solved_at_the_same_evaluations(folde
     x, y = (
         100 * sum(row[name] for row in rows) / 2 for name in ("success", "checks_at_first_attempt/cards_recognised")
     )
-    drawn = [tuple(place) for dots in shifted.collections for place in dots.get_offsets().tolist()]
+    drawn = [tuple(place) for dots in shifted.collections for place in np.asarray(dots.get_offsets()).tolist()]
     assert any(place == pytest.approx((x, y)) for place in drawn)
 
 
