@@ -106,9 +106,10 @@ class Study:
 
     @cached_property
     def asked(self) -> Mapping[str, Suite]:
-        """What each suite asks, and what it shifts."""
-        texts = (self.config_text, *(cell.config_text for cell in self.cells.values()))
-        return read_suites(texts, self.suites)
+        """What each suite asks, that which chose included, and what it shifts."""
+        cells = self.cells.values()
+        titles = {row["suite"]: row["suite"] for cell in cells for row in cell.rows} | dict(self.suites)
+        return read_suites((self.config_text, *(cell.config_text for cell in cells)), titles)
 
     def command(self, arm: str) -> str | None:
         """Whether an arm imitates (`sft`) or plays (`rl`); None where that is not known."""
@@ -121,17 +122,16 @@ class Study:
     @property
     def trained_suite(self) -> str:
         """The suite under the rule of training."""
-        trained = [suite for suite in self.suites if self.asked[suite].shift == "none"]
-        return min(trained or self.suites, key=lambda suite: self.asked[suite].chooses)
+        trained = [suite for suite in self.suites if self.asked[suite].shift == "none"] or self.suites
+        return min(trained, key=lambda suite: self.asked[suite].chooses)
 
     @property
     def shifted_suites(self) -> tuple[str, ...]:
         """The others, those first whose rule is shifted, those last that are there to choose by."""
         others = [suite for suite in self.suites if suite != self.trained_suite]
         order = ("rule", "look", "none", "other")
-        return tuple(
-            sorted(others, key=lambda suite: (self.asked[suite].chooses, order.index(self.asked[suite].shift)))
-        )
+        asked = self.asked
+        return tuple(sorted(others, key=lambda suite: (asked[suite].chooses, order.index(asked[suite].shift))))
 
     def shifted(self, shift: Shift) -> str | None:
         """The first suite with that shift which is not there to choose by."""

@@ -138,12 +138,12 @@ def test_the_claim_names_the_dose_where_the_dose_decides(doses: Doses, frozen: D
 def test_the_first_sentence_says_what_holds_at_the_chosen_rate_and_what_at_the_papers(doses: Doses) -> None:
     first, second = sentences(doses)
     assert first == (
-        "Shifted rule, success, 41.2 % at the start: at the learning rate that validation chose, SFT (1e-4) rises to "
-        "76.2 % and RL (3e-4) does not clearly change (41.2 %); at the paper's dose, SFT (1.5e-3) falls to 1.2 % and "
+        "Shifted rule, hands solved, 41.2 % at the start: at the learning rate that validation chose, SFT (1e-4) rises "
+        "to 76.2 % and RL (3e-4) does not clearly change (41.2 %); at the paper's dose, SFT (1.5e-3) falls to 1.2 % and "
         "RL (3e-4) does not clearly change (41.2 %)."
     )
     assert second.startswith(
-        "Training rule, success, 36.2 % at the start: at the learning rate that validation chose, SFT"
+        "Training rule, hands solved, 36.2 % at the start: at the learning rate that validation chose, SFT"
     )
 
 
@@ -222,7 +222,7 @@ def test_the_page_leads_with_the_claim_and_shows_what_chose(tmp_path: Path) -> N
     page, lines = build_report(folder)
     text = page.read_text(encoding="utf-8")
     assert lines[0].startswith("Imitation (SFT) gains under the shifted rule") and lines[1].startswith(
-        "Shifted rule, success"
+        "Shifted rule, hands solved"
     )
     assert text.index("the dose decides") < text.index("<h2>Figures</h2>")
     assert "What validation chose" in text and "sharper draws" in text
