@@ -23,6 +23,7 @@ from study.report.drawing import (
 )
 from study.report.findings import AT_FIRST_ATTEMPT, Findings, measure_words
 from study.report.records import Rate, Study, number
+from study.report.transfer import transfer_matrix
 
 
 def draw_all(findings: Findings) -> dict[str, tuple[Figure, str]]:
@@ -36,6 +37,7 @@ def draw_all(findings: Findings) -> dict[str, tuple[Figure, str]]:
             drawn["by_attempt"] = by_attempt
         if recognised := _recognised(study):
             drawn["recognition"] = _recognition(study, recognised)
+        drawn |= transfer_matrix(findings)
         for key in swept_keys(study):
             drawn[f"sweep_{key.rpartition('.')[2]}"] = _sweep(findings, key)
     return drawn

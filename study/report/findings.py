@@ -223,7 +223,7 @@ def _clusters_of(study: Study, suite: str) -> ClusterOf:
             continue
 
         def by_problem(episode: Any, asked: Asked = asked) -> Hashable:
-            return asked.cluster(episode) if episode.env == asked.env.config.name else each_task(episode)
+            return asked.cluster(episode) if asked.knows(episode) else each_task(episode)
 
         return by_problem
     return each_task
