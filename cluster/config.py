@@ -23,8 +23,9 @@ from yaml import YAMLError
 from cluster.errors import ConfigError
 from cluster.faults import brief, hint, model_of, option_names, validation_faults
 from cluster.options import ClusterConfig, CompareConfig, EvaluationConfig, SuiteConfig
+from envs import mixture
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
-from envs.protocol import EnvConfig, Shift
+from envs.protocol import EnvConfig, EnvError, Shift
 from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from rollout.config import RolloutConfig
@@ -63,26 +64,23 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> C
 
 def parse_config(merged: Mapping[str, Any]) -> Config:
     """The configuration of all sections together; raises ConfigError with every fault."""
-    name = merged.get("env", {}).get("name") if isinstance(merged.get("env"), dict) else None
-    if name is None:
-        known = ", ".join(environment_names())
-        raise ConfigError(f"env.name: missing; name one of the environments: {known}")
-    try:
-        env_model = find_environment(str(name)).Config
-    except UnknownEnvironment as error:
-        raise ConfigError(f"env.name={name}: {error}") from None
+    asked = merged.get("env")
+    env, of_env = _environment("env", asked if isinstance(asked, Mapping) else {})
+    if env is None and of_env[0].startswith(("env.name:", "env.name=")):
+        raise ConfigError(of_env[0])
     sections: dict[str, Any] = {key: field.annotation for key, field in Config.model_fields.items()}
-    sections["env"] = env_model
     faults = [
         f"{key}: no such section; {hint(key, sections, 'the sections are')}" for key in merged if key not in sections
     ]
-    parsed: dict[str, Any] = {}
+    parsed: dict[str, Any] = {"env": env}
+    faults += of_env
     for section, model in sections.items():
-        given = merged.get(section)
-        given = {} if given is None else given
-        parsed[section], found = _validated(section, model, _without_nulls(model, given) if section == "env" else given)
-        faults += found
+        if section != "env":
+            given = merged.get(section)
+            parsed[section], found = _validated(section, model, {} if given is None else given)
+            faults += found
     if None not in (parsed["env"], parsed["verifier"], parsed["evaluation"]):
+        faults += _scoring(parsed["env"], parsed["verifier"])
         _, found = _suites(parsed["env"], parsed["verifier"], parsed["evaluation"])
         faults += found
     if faults:
@@ -200,6 +198,35 @@ def _read(file: Path) -> DictConfig:
     return content
 
 
+def _environment(key: str, options: Mapping[str, Any]) -> tuple[EnvConfig | None, list[str]]:
+    """The options as those of the environment that they name, or None and the faults, also of a mixture's parts."""
+    name = options.get("name")
+    if name is None:
+        return None, [f"{key}.name: missing; name one of the environments: {', '.join(environment_names())}"]
+    try:
+        model = find_environment(str(name)).Config
+    except UnknownEnvironment as error:
+        return None, [f"{key}.name={name}: {error}"]
+    parts, faults = options.get("parts"), []
+    if issubclass(model, mixture.Config) and isinstance(parts, Mapping):
+        options = {**options, "parts": dict(parts)}
+        for part, given in parts.items():
+            if isinstance(given, Mapping) and isinstance(given.get("env"), Mapping):
+                env, found = _environment(f"{key}.parts.{part}.env", given["env"])
+                options["parts"][part] = {**given, "env": env}
+                faults += found
+    return (None, faults) if faults else _validated(key, model, _without_nulls(model, options))
+
+
+def _scoring(env: EnvConfig, verifier: VerifierConfig) -> list[str]:
+    """What is wrong with scoring that environment so."""
+    try:
+        mixture.rules_by_key("env", env, verifier)
+    except EnvError as error:
+        return [str(error)]
+    return []
+
+
 def _validated(key: str, model: type[BaseModel], options: Any) -> tuple[Any, list[str]]:
     """The options as a model, or None and the faults."""
     try:
@@ -223,20 +250,16 @@ def _suites(
 def _suite(
     key: str, suite: SuiteConfig, env: EnvConfig, verifier: VerifierConfig
 ) -> tuple[SuiteEnvironment | None, list[str]]:
-    name = str(suite.env.get("name", env.name))
-    try:
-        env_model = find_environment(name).Config
-    except UnknownEnvironment as error:
-        return None, [f"{key}.env.name={name}: {error}"]
-    is_other = name != env.name
+    is_other = suite.env.get("name", env.name) != env.name
     scored = {"preset": verifier.preset} if is_other else verifier.model_dump(mode="json")
     base = {} if is_other else env.model_dump(mode="json")
-    shown, faults = _validated(f"{key}.env", env_model, _without_nulls(env_model, overlaid(base, suite.env)))
+    shown, faults = _environment(f"{key}.env", overlaid(base, suite.env))
     scoring, of_verifier = _validated(f"{key}.verifier", VerifierConfig, overlaid(scored, suite.verifier))
     faults += of_verifier
+    if shown is not None and scoring is not None and (is_other or scoring != verifier):
+        faults += [f"{key}.{fault}" for fault in _scoring(shown, scoring)]
     if shown is not None and suite.fixation:
-        options = overlaid(shown.model_dump(mode="json"), suite.fixation)
-        faults += _validated(f"{key}.fixation", env_model, _without_nulls(env_model, options))[1]
+        faults += _environment(f"{key}.fixation", overlaid(shown.model_dump(mode="json"), suite.fixation))[1]
     if shown is None or scoring is None or faults:
         return None, faults
     return (shown, scoring), []

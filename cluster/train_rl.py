@@ -12,7 +12,7 @@ from cluster.config import Config
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import charge, choose, items_of, transcripts
-from cluster.iteration.rows import learner_row, rollout_row
+from cluster.iteration.rows import learner_row, parts_row, rollout_row
 from cluster.open_training import open_training
 from cluster.session import StopRequest
 
@@ -37,7 +37,7 @@ def train_rl(
                     report = run.learn(items)
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)
-                run.end_iteration({**of_play, **learner_row(report)})
+                run.end_iteration({**of_play, **parts_row(played, items), **learner_row(report)})
         if not run.was_stopped:
             run.finish()
         return run.directory.path

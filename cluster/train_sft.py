@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.iteration.imitated import Demonstrations
-from cluster.iteration.rows import learner_row
+from cluster.iteration.rows import learner_row, parts_row
 from cluster.open_training import open_training
 from cluster.session import StopRequest
 
@@ -21,9 +21,10 @@ def train_sft(
         while run.goes_on():
             with run.supervisor.iteration():
                 run.evaluate_if_due()
-                report = run.learn(demonstrations.of_step(run.iteration))
-                run.charge_update(report, played_share=0.0)
-                run.end_iteration(learner_row(report))
+                items = demonstrations.of_step(run.iteration)
+                report = run.learn(items)
+                run.charge_update(report, items)
+                run.end_iteration({**parts_row([], items), **learner_row(report)})
         if not run.was_stopped:
             run.finish()
         return run.directory.path

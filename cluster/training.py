@@ -8,6 +8,7 @@ The driver sees references and summaries; no token of an episode passes through 
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -110,10 +111,20 @@ class Training:
         with self.actors.at_work(), self.phase("learn"):
             return learn(self.actors.learner, items, self.directory, self.iteration)
 
-    def charge_update(self, report: UpdateReport, *, played_share: float) -> None:
-        """Put the update of this iteration into the ledger, with the time that it took the driver."""
-        seconds, devices = self.row["seconds/learn"], self.placement.num_devices("learner")
-        self.ledger.charge_update(report, played_share=played_share, seconds=seconds, devices=devices)
+    def charge_update(self, report: UpdateReport, items: Sequence[Item]) -> None:
+        """Put the update from these items into the ledger, with the time that it took the driver."""
+        whole = sum(item.num_tokens for item in items)
+        played = sum(item.num_tokens for item in items if not item.is_demonstration)
+        of_parts = Counter[str]()
+        for item in items:
+            of_parts[item.part] += item.num_tokens
+        self.ledger.charge_update(
+            report,
+            played_share=played / whole,
+            part_shares={part: count / whole for part, count in of_parts.items() if part},
+            seconds=self.row["seconds/learn"],
+            devices=self.placement.num_devices("learner"),
+        )
 
     def push(self) -> None:
         """Give all rollout workers the learner's weights, unless they have them."""

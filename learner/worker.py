@@ -41,9 +41,11 @@ class Item:
     episode: Any
     """The reference of the episode."""
     num_tokens: int
-    """About how long it is, to balance ranks by."""
+    """How long it is, to balance ranks by."""
     group: int
     """The number of its task among the update's."""
+    part: str = ""
+    """Which part of a mixture asked; each optimizer step has all parts' shares."""
     is_demonstration: bool = False
     """Whether it is imitated, not reinforced."""
 

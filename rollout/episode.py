@@ -102,7 +102,9 @@ class Episode:
     """A task and all turns that were played at it."""
 
     env: str
-    """The environment's name."""
+    """The environment's name; in a mixture, that of the part."""
+    part: str = ""
+    """Which part of a mixture asked; empty without one."""
     seed: int
     """Which of the environment's tasks it is; equal seeds under one config are one task and form a group."""
     split: Split

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL.Image import Image
 
+from envs.mixture import part_of
 from envs.protocol import Env, OpenEpisode, Question, Split
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, Prompt, RolloutEngine, Sampling
@@ -72,8 +73,10 @@ class _Play:
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     def ended(self, env: Env, end: EpisodeEnd, error: str | None = None) -> Episode:
+        part, asks = part_of(env, self.task.seed)
         return Episode(
-            env=env.config.name,
+            env=asks.config.name,
+            part=part,
             seed=self.task.seed,
             split=self.task.split,
             sample=self.task.sample,

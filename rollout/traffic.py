@@ -44,6 +44,10 @@ class Traffic:
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
 
+    def times(self, numerator: int, denominator: int = 1) -> "Traffic":
+        """As often, rounded down."""
+        return Traffic(**{each.name: getattr(self, each.name) * numerator // denominator for each in fields(self)})
+
 
 def total(traffic: Iterable[Traffic]) -> Traffic:
     """The sum."""

@@ -40,6 +40,8 @@ class Played:
 
     task: Task
     """Which episode it was; without its `draw`."""
+    part: str
+    """Which part of a mixture asked; empty without one."""
     end: EpisodeEnd
     """Why it is over."""
     error: str | None
@@ -76,6 +78,7 @@ class Played:
         versions = [span.version for turn in episode.turns for span in turn.policy_versions]
         return cls(
             task=Task(seed=episode.seed, split=episode.split, sample=episode.sample),
+            part=episode.part,
             end=episode.end,
             error=episode.error,
             reward=episode.reward,

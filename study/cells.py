@@ -3,6 +3,7 @@
     Study.of(config, folder)   →  Study       resolved once: what plans, makes, resumes or reports it reads it here
     study.cells                →  Cell, …     each seed's starts, then the arms that begin from them
 
+An arm whose `env` has another name trains on that, from its defaults, and is measured on the suites that all are.
 `compare.sweep` multiplies arms: with `{env.max_attempts: [1, 3]}`, the arm `rl` becomes `rl_max_attempts_1` and
 `rl_max_attempts_3`. Keys under `init.` multiply what the arms start from.
 """
@@ -17,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from cluster.config import Config, load_words, overlaid, overrides_in, parse_config
+from cluster.config import Config, load_words, overlaid, overrides_in, parse_config, suite_environments
 from cluster.errors import ConfigError
 from cluster.faults import hint
 from cluster.options import ArmConfig, CompareConfig
@@ -175,11 +176,25 @@ def _overlaid(config: Config, layers: Iterable[Mapping[str, Any]], key: str) -> 
     """The configuration without its study, and with the layers; only what was given, so that a preset still counts."""
     merged: Mapping[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"compare"}, exclude_unset=True)
     for layer in layers:
-        merged = overlaid(merged, layer)
+        merged = overlaid(_asking_otherwise(config, merged, layer), layer)
     try:
         return parse_config(merged)
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from None
+
+
+def _asking_otherwise(config: Config, options: Mapping[str, Any], layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options, where the layer trains on an environment of another name: that one begins from its own defaults, and
+    the suites ask on what they ask in the study."""
+    asked = (layer.get("env") or {}).get("name")
+    if asked in (None, options["env"]["name"]):
+        return options
+    suites = {
+        name: {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
+        for name, (env, verifier) in suite_environments(config).items()
+    }
+    changed = {**options, "env": {}, "verifier": {"preset": config.verifier.preset}}
+    return overlaid(changed, {"evaluation": {"suites": suites}})
 
 
 def _key(arm: str) -> str:

@@ -163,6 +163,8 @@ def deal(items: Sequence[Item], config: LearnerConfig) -> list[list[list[Item]]]
     order = list(range(len(items)))
     # Groups and lengths come in the order of playing, which must not decide what is learned together.
     Random(f"{config.seed}/{len(items)}").shuffle(order)
+    # Each part of a mixture is dealt by itself.
+    order.sort(key=lambda index: items[index].part)
     ranks: list[list[list[Item]]] = [[] for _ in range(config.num_ranks)]
     for start in range(config.minibatches):
         chosen = [items[index] for index in order[start :: config.minibatches]]

@@ -1,8 +1,10 @@
 """The demonstrations that a run imitates: all of them in the object store, in an order that seed and step decide.
 
-Demonstrations(run, 64).of_step(3)   →  Item, Item, …
+Demonstrations(run, 64).of_step(3)   →  Item, Item, …   of several environments, each step as they stand in all
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -24,6 +26,7 @@ class Demonstrations:
         self._size, self._seed = per_step, config.learner.seed
         self._lengths: list[int] = []
         self._references: list[Any] = []
+        self._parts: list[str] = []
         if not per_step:
             return
         with run.phase("demonstrations"):
@@ -31,6 +34,10 @@ class Demonstrations:
             episodes = [to_episode(demonstration, run.chat) for demonstration in found]
             self._lengths = [total(traffic_of(episode, run.chat)).tokens for episode in episodes]
             self._references = [ray.put(episode) for episode in episodes]
+            self._parts = [episode.part for episode in episodes]
+            if len({episode.env for episode in episodes}) > 1 and not any(self._parts):
+                # A file may hold what no mixture asks.
+                self._parts = [episode.env for episode in episodes]
         if len(found) < per_step:
             raise RunError(
                 f"there are {len(found)} demonstrations, fewer than the {per_step} of each step; raise data.count, or "
@@ -38,7 +45,10 @@ class Demonstrations:
             )
 
     def of_step(self, step: int, *, first_group: int = 0) -> list[Item]:
-        """The demonstrations of a step: the next of an epoch's random order, and on into the next epoch's."""
+        """The demonstrations of a step: the next of an epoch's random order, and on into the next epoch's.
+
+        Each part has its share of any run of them.
+        """
         count = len(self._references)
         places = range(step * self._size, (step + 1) * self._size)
         orders = {epoch: self._order(epoch) for epoch in {place // count for place in places}}
@@ -48,6 +58,7 @@ class Demonstrations:
                 episode=self._references[index],
                 num_tokens=self._lengths[index],
                 group=first_group + index,
+                part=self._parts[index],
                 is_demonstration=True,
             )
             for index in chosen
@@ -56,4 +67,17 @@ class Demonstrations:
     def _order(self, epoch: int) -> list[int]:
         order = list(range(len(self._references)))
         Random(f"{self._seed}/{epoch}").shuffle(order)
-        return order
+        return spread(order, self._parts)
+
+
+def spread(order: Sequence[int], parts: Sequence[str]) -> list[int]:
+    """The same indices, those of each part in their order and evenly over the whole; one part alone stays as it is.
+
+    >>> spread([3, 0, 1, 2], ["cards", "cards", "streets", "streets"])
+    [3, 0, 2, 1]
+    """
+    sizes, had, places = Counter(parts), Counter[str](), dict[int, float]()
+    for index in order:
+        places[index] = (had[parts[index]] + 0.5) / sizes[parts[index]]
+        had[parts[index]] += 1
+    return sorted(order, key=places.__getitem__)

@@ -51,22 +51,24 @@ def items_of(chosen: Episodes) -> list[Item]:
     """As the learner takes them; samples of one task are a group."""
     groups = {seed: number for number, seed in enumerate(dict.fromkeys(one.task.seed for one, _ in chosen))}
     return [
-        Item(episode=reference, num_tokens=one.num_tokens, group=groups[one.task.seed]) for one, reference in chosen
+        Item(episode=reference, num_tokens=one.num_tokens, group=groups[one.task.seed], part=one.part)
+        for one, reference in chosen
     ]
 
 
 def charge(run: Training, played: Episodes, items: Sequence[Item], report: UpdateReport) -> None:
     """Put the playing and the update into the ledger."""
     summaries = [one for one, _ in played]
+    parts = {one.part for one in summaries} - {""}
     run.ledger.charge_rollout(
         total(one.traffic for one in summaries),
+        parts={part: total(one.traffic for one in summaries if one.part == part) for part in sorted(parts)},
         context_tokens=sum(one.num_context_tokens for one in summaries),
         num_calls=sum(one.num_turns for one in summaries),
         seconds=run.row["seconds/rollout"],
         devices=run.placement.num_devices("rollout"),
     )
-    of_play = sum(item.num_tokens for item in items if not item.is_demonstration)
-    run.charge_update(report, played_share=of_play / sum(item.num_tokens for item in items))
+    run.charge_update(report, items)
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """What an iteration says of itself: the names and numbers of its row in `metrics.jsonl`.
 
-rollout_row(played, chosen, …) | learner_row(report)   and the seconds of each phase, from `Training`
+rollout_row(played, chosen, …) | parts_row(played, items) | learner_row(report)   and the seconds of each phase, from
+`Training`
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cluster.record.metrics import SPEED
 from learner.learner import UpdateReport
+from learner.worker import Item
 from rollout.episode import EpisodeEnd
 from rollout.worker import Played
 
@@ -34,6 +37,24 @@ def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: in
         "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
         **ends,
     }
+
+
+def parts_row(played: Episodes, items: Sequence[Item]) -> dict[str, float]:
+    """What was played and imitated of each part of a mixture, as metrics; empty without one."""
+    row: dict[str, float] = {}
+    for part in sorted(({one.part for one, _ in played} | {item.part for item in items}) - {""}):
+        summaries = [one for one, _ in played if one.part == part]
+        if summaries:
+            row |= {
+                f"train/{part}/episodes": len(summaries),
+                f"train/{part}/success": float(np.mean([one.end is EpisodeEnd.SOLVED for one in summaries])),
+                f"train/{part}/reward": float(np.mean([one.reward for one in summaries])),
+                f"train/{part}/turns": float(np.mean([one.num_turns for one in summaries])),
+            }
+        of_part = [item for item in items if item.part == part]
+        row[f"train/{part}/learned_from"] = sum(not item.is_demonstration for item in of_part)
+        row[f"train/{part}/demonstrations"] = sum(item.is_demonstration for item in of_part)
+    return row
 
 
 def learner_row(report: UpdateReport) -> dict[str, float]:

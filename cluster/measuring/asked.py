@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from envs.mixture import part_of
 from envs.protocol import Env, Question, Split
 from rollout.episode import Episode, Turn
 from verifier.hand import Hand
@@ -41,6 +42,10 @@ class Asked:
         questions = self._questions(episode)
         return questions[turn.step - 1][1] if turn.step <= len(questions) else None
 
+    def knows(self, episode: Episode) -> bool:
+        """Whether the episode is one of this environment's, or of the part of it that its seed is of."""
+        return episode.env in (self.env.config.name, part_of(self.env, episode.seed)[1].config.name)
+
     def cluster(self, episode: Episode) -> Hashable:
         """Which problem it is: hands with equal numbers are one, and so are walks along one route."""
         reference = self._questions(episode)[0][1]
@@ -53,7 +58,7 @@ class Asked:
 
     def _questions(self, episode: Episode) -> tuple[tuple[str, Any], ...]:
         """Text and reference of each step in turn."""
-        if episode.env != self.env.config.name:
+        if not self.knows(episode):
             raise ValueError(f"an episode of {episode.env} was not asked by {self.env.config.name}")
         key = (episode.split, episode.seed)
         if key not in self._found:
@@ -62,11 +67,12 @@ class Asked:
 
     def _walk(self, split: Split, seed: int) -> Iterable[tuple[str, Any]]:
         """One who answers everything right meets every step once."""
-        episode = self.env.open(seed, split)
+        _, env = part_of(self.env, seed)
+        episode = env.open(seed, split)
         question: Question | None = episode.first_question()
         while question is not None:
             yield question.text, question.reference
-            verdict = self.env.verifier.judge(question.expert_answer, question.reference)
+            verdict = env.verifier.judge(question.expert_answer, question.reference)
             question = episode.next_question(question.expert_answer, verdict)
 
 
@@ -84,17 +90,19 @@ class TrainingRule:
     def is_right(self, episode: Episode, turn: Turn) -> bool | None:
         """Whether the answer is right under the training rule; None where both rules ask for the same."""
         asked = self._asked.of(episode, turn)
+        part, env = part_of(self._training.env, episode.seed)
         if isinstance(asked, Hand):
-            trained, is_same = self._hand(asked)
+            trained, is_same = self._hand(asked, env.config)
         elif isinstance(asked, Position):
             trained, is_same = self._position(asked, episode, turn)
+        elif part:
+            return None  # another part of the mixture has a rule that shifts
         else:
             raise ValueError(f"fixation: {self._training.env.config.name} has no training rule to judge by")
-        return None if is_same else self._training.env.verifier.judge(turn.answer, trained).correct
+        return None if is_same else env.verifier.judge(turn.answer, trained).correct
 
-    def _hand(self, asked: Hand) -> tuple[Hand, bool]:
+    def _hand(self, asked: Hand, config: Any) -> tuple[Hand, bool]:
         """The cards decide: the same seed may be another hand in training, where others can be solved."""
-        config: Any = self._training.env.config
         if not hasattr(config, "face_cards"):
             raise ValueError(f"fixation: {config.name} has no rule of what cards count")
         trained = replace(asked, numbers=config.face_cards.numbers(asked.labels), target=config.target)

@@ -9,6 +9,7 @@ Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,17 @@ def _measured(
     name = f"{context['suite']}_t{context['temperature']:g}_{context['iteration']:06d}"
     append_episodes(Path(directory) / "episodes" / f"{name}.jsonl", episodes, **context, chat=chat)
     transcribe(RunDirectory(Path(directory)), name, episodes, title=name)
-    row = evaluate_episodes(
-        episodes,
+    measure = partial(
+        evaluate_episodes,
         env=(env, verifier),
         fixation_env=(fixation_env, verifier) if fixation_env else None,
         training_targets=training_targets,
         pass_at=pass_at,
     )
+    row = measure(episodes)
+    for part in sorted({episode.part for episode in episodes} - {""}):
+        of_part = measure([episode for episode in episodes if episode.part == part])
+        row |= {f"{part}/{name}": value for name, value in of_part.items()}
     return {**context, **row}
 
 

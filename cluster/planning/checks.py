@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster.config import Config, SuiteEnvironment, suite_environments
 from cluster.faults import Finding, note
+from cluster.planning.asked import every_environment
 from cluster.planning.demonstration_checks import demonstration_findings
 from cluster.planning.hardware import Hardware
 from cluster.planning.measuring_checks import measuring_findings
@@ -18,6 +19,7 @@ from cluster.planning.model_checks import model_findings
 from cluster.planning.placement import Command
 from cluster.planning.placement_checks import placement_findings
 from envs.catalog import find_environment
+from envs.mixture import rules_by_key
 from envs.protocol import EnvConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from verifier.config import UnknownOutcome, VerifierConfig
@@ -94,7 +96,7 @@ def _play(config: Config) -> Iterator[Finding]:
 
 
 def _imitation(config: Config) -> Iterator[Finding]:
-    cluster, data, env = config.cluster, config.data, config.env
+    cluster, data = config.cluster, config.data
     if data.file is not None and not Path(data.file).is_file():
         yield Finding(
             key="data.file", value=data.file, rule="no such file", fix="write it with `ruleshift data CONFIG FILE`"
@@ -107,7 +109,8 @@ def _imitation(config: Config) -> Iterator[Finding]:
             fix="raise it or lower the other",
         )
     if data.file is None:
-        yield from _demonstrator(data, env)
+        for key, (asked, _) in rules_by_key("env", config.env, config.verifier).items():
+            yield from _demonstrator(data, key, asked)
     if config.learner.sft_weight == 0:
         yield Finding(
             key="learner.sft_weight",
@@ -117,21 +120,21 @@ def _imitation(config: Config) -> Iterator[Finding]:
         )
 
 
-def _demonstrator(data: DemonstrationConfig, env: EnvConfig) -> Iterator[Finding]:
-    """What the environment's demonstrator cannot show."""
+def _demonstrator(data: DemonstrationConfig, key: str, env: EnvConfig) -> Iterator[Finding]:
+    """What the demonstrator of an environment with its options under that key cannot show."""
     options = type(env).model_fields
     thinks, asks = getattr(env, "thinking", False), getattr(env, "asks", None)
     rule = fix = ""
     if data.kind == "search_trace" and env.name not in ("general_points", "countdown"):
-        rule, fix = f"{env.name} has no hand to search", "use env.name=general_points or countdown, or kind expert"
+        rule, fix = f"{env.name} has no hand to search", f"use {key}.name=general_points or countdown, or kind expert"
     elif data.kind == "search_trace" and asks == "cards":
-        rule, fix = "env.asks=cards asks for no formula", "set env.asks=solution"
+        rule, fix = f"{key}.asks=cards asks for no formula", f"set {key}.asks=solution"
     elif data.kind == "search_trace" and thinks:
-        rule, fix = "env.thinking asks for a thought inside the answer as well", "set env.thinking=false"
+        rule, fix = f"{key}.thinking asks for a thought inside the answer as well", f"set {key}.thinking=false"
     elif data.kind == "recognition" and "asks" not in options:
         rule, fix = f"{env.name} has no pictures to recognise anything in", "choose another kind, as expert"
     elif data.kind == "recognition" and getattr(env, "modality", "text") != "pictures":
-        rule, fix = "needs pictures", "set env.modality=pictures"
+        rule, fix = "needs pictures", f"set {key}.modality=pictures"
     if rule:
         yield Finding(key="data.kind", value=data.kind, rule=rule, fix=fix)
     if data.kind == "corrupted" and data.corruption == "scrambled_thought" and not thinks:
@@ -139,13 +142,13 @@ def _demonstrator(data: DemonstrationConfig, env: EnvConfig) -> Iterator[Finding
             key="data.corruption",
             value=data.corruption,
             rule="answers hold no thought to scramble",
-            fix="set env.thinking=true" if "thinking" in options else "choose another, as scrambled",
+            fix=f"set {key}.thinking=true" if "thinking" in options else "choose another, as scrambled",
         )
     if data.kind == "suboptimal" and data.num_mistakes >= env.max_attempts:
         yield Finding(
             key="data.num_mistakes",
             value=data.num_mistakes,
-            rule=f"leaves no attempt of env.max_attempts={env.max_attempts} for the right answer",
+            rule=f"leaves no attempt of {key}.max_attempts={env.max_attempts} for the right answer",
             fix="lower it or raise the other",
         )
 
@@ -197,22 +200,28 @@ def _steps(config: Config, command: Command) -> Iterator[Finding]:
 
 def _environments(config: Config, *, elsewhere: bool) -> Iterator[Finding]:
     """Data that is not there, rewards that nothing earns, suites whose held-out tasks are not held out."""
-    suites = suite_environments(config)
-    all_of_them: dict[str, SuiteEnvironment] = {"": (config.env, config.verifier)}
-    all_of_them |= {f"evaluation.suites.{name}.": pair for name, pair in suites.items()}
-    for prefix, (env, verifier) in all_of_them.items():
-        if prefix and (env, verifier) == (config.env, config.verifier):
+    told: list[SuiteEnvironment] = []
+    for key, (env, verifier) in every_environment(config).items():
+        if (env, verifier) in told:
             continue
-        yield from _rewards(prefix, env, verifier)
+        told.append((env, verifier))
+        yield from _rewards(key.removesuffix("env"), env, verifier)
         dataset = getattr(env, "dataset", None)
         if dataset is not None and not elsewhere and not (Path(dataset) / "route_infos.json").is_file():
             yield Finding(
-                key=f"{prefix}env.dataset",
+                key=f"{key}.dataset",
                 value=dataset,
                 rule="there is no route_infos.json in it",
                 fix="name the folder with the routes, or make one with `ruleshift city`",
             )
-    for name, (env, _) in suites.items():
+        if key.startswith("env.parts.") and getattr(env, "route_order", "") == "sequential":
+            yield note(
+                f"{key}.route_order",
+                "sequential",
+                "a part of a mixture is asked for its own seeds alone, which do not take one route after the other",
+                "set it to random",
+            )
+    for name, (env, _) in suite_environments(config).items():
         for rule in env.rule_options if env.name == config.env.name else ():
             if getattr(env, rule) == getattr(config.env, rule):
                 continue

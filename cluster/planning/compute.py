@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.config import Config, suite_environments
+from cluster.config import Config
 from cluster.planning.architecture import OUTPUT_LAYER, Architecture
+from cluster.planning.asked import every_environment
 from cluster.planning.placement import Command
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig, LoraConfig
@@ -85,7 +86,7 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
     if command == "evaluate":
         return [evaluation_of(config, architecture, batch, batch.episodes_per_evaluation)]
     once = _traffic(config, architecture, batch, batch.num_episodes)
-    learned = _times(once, learner.epochs)
+    learned = once.times(learner.epochs)
     found = []
     if command in ("rl", "compare"):
         played = replace(once, valued=0)
@@ -121,15 +122,14 @@ def _traffic(config: Config, architecture: Architecture, batch: "Batch", num_epi
     dialogues, length = num_episodes * batch.contexts_per_episode, config.rollout.engine.max_context_tokens
     drawn = num_episodes * (batch.num_answers // batch.num_episodes) * config.rollout.max_answer_tokens
     scored = min(drawn, dialogues * length)
-    environments = [config.env, *(env for env, _ in suite_environments(config).values())]
-    widest = max((_picture_size(env) for env in environments), default=0)
+    widest = max(_picture_size(env) for env, _ in every_environment(config).values())
     of_words = Traffic(
         tokens=dialogues * length,
         scored=scored,
         valued=scored + dialogues,
         pairs=dialogues * length * (length + 1) // 2,
     )
-    return of_words + _times(_picture(architecture, widest), dialogues) if widest else of_words
+    return of_words + _picture(architecture, widest).times(dialogues) if widest else of_words
 
 
 def _picture_size(env: EnvConfig) -> int:
@@ -148,7 +148,3 @@ def _picture(architecture: Architecture, pixels: int) -> Traffic:
     tokens = -(-(architecture.picture_size or pixels) // piece)
     patches = (tokens * architecture.merged) ** 2
     return Traffic(picture_tokens=tokens**2, patches=patches, patch_pairs=patches**2)
-
-
-def _times(traffic: Traffic, times: int) -> Traffic:
-    return Traffic(**{name: getattr(traffic, name) * times for name in Traffic.__slots__})

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from cluster.config import Config, suite_environments
 from cluster.faults import Finding
+from cluster.planning.asked import every_environment
 from envs.catalog import make_environment
+from envs.mixture import Config as MixtureConfig
+from envs.mixture import rules_by_key
 from envs.protocol import EnvConfig, EnvError, Split
 from rollout.console import ExpertPlayer, play
 from verifier.config import UnknownOutcome, VerifierConfig
@@ -24,12 +27,13 @@ NUM_ROUTES = 60
 
 def demonstration_findings(config: Config, *, elsewhere: bool = False) -> Iterator[Finding]:
     """Of every environment whose expert fails; a data set that need not be here, and is not, is left alone."""
-    tasks: dict[str, tuple[EnvConfig, VerifierConfig, Split, int]] = {
-        "env": (config.env, config.verifier, "train", config.cluster.first_seed)
-    }
+    tasks: dict[str, tuple[EnvConfig, VerifierConfig, Split, int]] = {}
+    for key, (env, verifier) in rules_by_key("env", config.env, config.verifier).items():
+        tasks[key] = (env, verifier, "train", config.cluster.first_seed)
     for name, (env, verifier) in suite_environments(config).items():
-        suite = config.evaluation.suites[name]
-        tasks[f"evaluation.suites.{name}.env"] = (env, verifier, suite.split, config.evaluation.first_seed)
+        suite, first = config.evaluation.suites[name], config.evaluation.first_seed
+        for key, rules in rules_by_key(f"evaluation.suites.{name}.env", env, verifier).items():
+            tasks[key] = (*rules, suite.split, first)
     for key, (env, verifier, split, seed) in tasks.items():
         dataset = getattr(env, "dataset", None)
         if dataset and elsewhere and not Path(dataset).exists():
@@ -41,7 +45,7 @@ def demonstration_findings(config: Config, *, elsewhere: bool = False) -> Iterat
 def left_out_routes(config: Config) -> Iterator[str]:
     """A line for each folder of routes of which some cannot be played, pictures considered."""
     folders: dict[str, tuple[EnvConfig, VerifierConfig]] = {}
-    for env, verifier in ((config.env, config.verifier), *suite_environments(config).values()):
+    for env, verifier in every_environment(config).values():
         if dataset := getattr(env, "dataset", None):
             folders.setdefault(dataset, (env, verifier))
     for dataset, (env, verifier) in folders.items():
@@ -69,6 +73,9 @@ class _Task:
 
 def _in_short(env: EnvConfig) -> EnvConfig:
     """The same tasks with less work: routes in words, since their pictures change no answer; a small made-up city."""
+    if isinstance(env, MixtureConfig):
+        short = {name: part.model_copy(update={"env": _in_short(part.env)}) for name, part in env.parts.items()}
+        return env.model_copy(update={"parts": short})
     if env.name != "route_navigation":
         return env
     city = getattr(env, "city", None)

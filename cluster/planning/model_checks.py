@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from cluster.config import Config, suite_environments
+from cluster.config import Config
 from cluster.faults import Finding, hint, note
 from cluster.planning.architecture import KNOWN, Architecture, UnreadableModel, known_architecture, read_architecture
+from cluster.planning.asked import every_environment
 from cluster.planning.placement import Command
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -84,14 +85,13 @@ def _folder(model: str | None, *, elsewhere: bool) -> Iterator[Finding]:
 
 def _abilities(config: Config, architecture: Architecture, *, elsewhere: bool) -> Iterator[Finding]:
     model = config.learner.model
-    environments = {"": config.env}
-    environments |= {f"evaluation.suites.{name}.": env for name, (env, _) in suite_environments(config).items()}
-    shows = [prefix for prefix, env in environments.items() if getattr(env, "modality", "text") == "pictures"]
+    asked = every_environment(config)
+    shows = [key for key, (env, _) in asked.items() if getattr(env, "modality", "text") == "pictures"]
     if shows and not architecture.has_eyes:
         yield Finding(
             key="learner.model",
             value=model,
-            rule=f"{architecture.model_type} cannot see, and {shows[0]}env.modality=pictures",
+            rule=f"{architecture.model_type} cannot see, and {shows[0]}.modality=pictures",
             fix="name a model that can, as models/Qwen2.5-VL-7B-Instruct, or set modality=text",
         )
     if architecture.model_type == "mllama":

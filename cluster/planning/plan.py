@@ -20,7 +20,9 @@ from cluster.planning.memory import Cache, Memory, cache_of, memory_of
 from cluster.planning.memory_checks import memory_findings
 from cluster.planning.model_checks import architecture_of
 from cluster.planning.placement import Command, Placement, place
+from envs.mixture import Config as MixtureConfig
 from envs.protocol import EnvConfig
+from verifier.config import VerifierConfig
 
 __all__ = ["Batch", "Plan", "Work", "check", "make_plan"]
 
@@ -118,6 +120,8 @@ def make_plan(config: Config, command: Command, hardware: Hardware, *, elsewhere
 
 def contexts_at_most(env: EnvConfig) -> int:
     """How many dialogues an episode may begin: one, or one for each place of a route."""
+    if isinstance(env, MixtureConfig):
+        return max(contexts_at_most(part.env) for part in env.parts.values())
     parts = getattr(env, "straight_line_length", None)
     if parts is None:
         return 1
@@ -129,6 +133,8 @@ def contexts_at_most(env: EnvConfig) -> int:
 
 def attempts_at_most(env: EnvConfig) -> int:
     """How many answers a question may get, one that is punished unread included."""
+    if isinstance(env, MixtureConfig):
+        return max(attempts_at_most(asked) for asked, _ in env.rules(VerifierConfig()).values())
     asks_unscored = getattr(env, "unscored_last_attempt", False) or getattr(env, "preset", "") == "paper"
     return env.max_attempts + int(asks_unscored)
 

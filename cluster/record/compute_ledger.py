@@ -23,6 +23,7 @@ and the picture is left out as in 6 N D, unless `compute.attention` is set. Eval
 training.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, Self, get_args
@@ -75,6 +76,15 @@ class _Counts:
     played_tokens: float = 0.0
 
 
+@dataclass(slots=True)
+class _PartCounts:
+    """What is told of each part of a mixture."""
+
+    prompt_tokens: int = 0
+    sampled_tokens: int = 0
+    trained_tokens: int = 0
+
+
 class ComputeLedger:
     """The account of one run."""
 
@@ -85,11 +95,13 @@ class ComputeLedger:
         self._counts = _Counts()
         self._traffic = dict.fromkeys(PASSES, Traffic())
         self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._parts: defaultdict[str, _PartCounts] = defaultdict(_PartCounts)
 
     def charge_rollout(
         self,
         traffic: Traffic,
         *,
+        parts: Mapping[str, Traffic] | None = None,
         num_calls: int = 0,
         context_tokens: int = 0,
         seconds: float = 0.0,
@@ -99,7 +111,7 @@ class ComputeLedger:
         """Episodes were played for so many seconds on so many devices, dropped ones included.
 
         `num_calls` answers were drawn; `context_tokens` is the length of the dialogue before each, summed over
-        answers: the paper's formula wants them.
+        answers: the paper's formula wants them. `parts` tell the parts of a mixture apart.
         """
         if phase not in ("rollout", "evaluate"):
             raise ValueError(f"nothing is played in a phase {phase!r}; it is rollout or evaluate")
@@ -110,15 +122,24 @@ class ComputeLedger:
             self._counts.num_calls += num_calls
             self._counts.context_tokens += context_tokens
         self._traffic[phase] += traffic
+        for part, of_part in (parts or {}).items():
+            self._parts[part].prompt_tokens += of_part.tokens - of_part.scored
+            self._parts[part].sampled_tokens += of_part.scored
         self.charge_seconds(phase, seconds * devices)
 
     def charge_update(
-        self, report: Update, *, played_share: float, seconds: float | None = None, devices: int = 1
+        self,
+        report: Update,
+        *,
+        played_share: float,
+        part_shares: Mapping[str, float] | None = None,
+        seconds: float | None = None,
+        devices: int = 1,
     ) -> None:
         """An update of the learner was made on so many devices, in so many seconds or as many as its report says.
 
         `played_share` is the share of its tokens that were played and not demonstrated: 1 for reinforcement, 0 for
-        imitation.
+        imitation. `part_shares` are those of the parts of a mixture.
         """
         if not 0 <= played_share <= 1:
             raise ValueError(f"played_share={played_share}; a share lies between 0 and 1")
@@ -126,6 +147,8 @@ class ComputeLedger:
         self._traffic["compare"] += report.compared
         self._traffic["learn"] += report.trained
         self._counts.played_tokens += report.trained.tokens * played_share
+        for part, share in (part_shares or {}).items():
+            self._parts[part].trained_tokens += round(report.trained.tokens * share)
         looking = report.seconds.get("look", 0.0)
         whole = sum(report.seconds.values()) if seconds is None else max(seconds, looking)
         self.charge_seconds("look", looking * devices)
@@ -153,6 +176,7 @@ class ComputeLedger:
         }
         row |= {f"compute/{phase}_flops": count for phase, count in flops.items() if phase != "sync"}
         row |= {f"compute/{phase}_device_seconds": seconds for phase, seconds in self._seconds.items()}
+        row |= {f"compute/{part}/{name}": n for part, each in self._parts.items() for name, n in asdict(each).items()}
         return row | {
             "compute/prompt_tokens": traffic["rollout"].tokens - traffic["rollout"].scored,
             "compute/sampled_tokens": traffic["rollout"].scored,
@@ -165,13 +189,16 @@ class ComputeLedger:
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on exactly; it can be written as JSON."""
         traffic = {name: asdict(each) for name, each in self._traffic.items()}
-        return {"counts": asdict(self._counts), "traffic": traffic, "seconds": dict(self._seconds)}
+        parts = {name: asdict(each) for name, each in self._parts.items()}
+        return {"counts": asdict(self._counts), "traffic": traffic, "seconds": dict(self._seconds), "parts": parts}
 
     def restore(self, state: Mapping[str, Any]) -> Self:
         """Go on from a state, this run's or that of the run whose policy it starts from."""
         self._counts = _Counts(**state["counts"])
         self._traffic = {name: Traffic(**state["traffic"][name]) for name in PASSES}
         self._seconds = {phase: float(state["seconds"][phase]) for phase in PHASES}
+        self._parts.clear()
+        self._parts.update({part: _PartCounts(**counts) for part, counts in state["parts"].items()})
         return self
 
     def _flops(self) -> dict[Phase, int]:

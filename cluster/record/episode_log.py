@@ -73,6 +73,8 @@ class EpisodeRecord:
     env: str
     seed: int
     split: str
+    part: str = ""
+    """Which part of a mixture asked; empty without one."""
     sample: int
     end: str
     reward: float
@@ -192,6 +194,7 @@ def _record(episode: Episode, context: Mapping[str, Any], chat: TokenEnds | None
     return EpisodeRecord(
         **context,
         env=episode.env,
+        part=episode.part,
         seed=episode.seed,
         split=episode.split,
         sample=episode.sample,

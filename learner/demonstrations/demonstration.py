@@ -101,7 +101,9 @@ class Demonstration:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     env: str
-    """The environment's name."""
+    """The environment's name; in a mixture, that of the part."""
+    part: str = ""
+    """Which part of a mixture asks; empty without one."""
     split: Split
     """Which split its task is of."""
     seed: int

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from envs._cards.pictures import RANKS
+from envs.mixture import Environment as Mixture
 from envs.protocol import Env
 from learner.demonstrations.demonstration import DemonstratedTurn, Demonstration, DemonstrationError, Provenance
 from learner.demonstrations.demonstrators import keep_picture
@@ -60,6 +61,11 @@ class _Item(BaseModel):
 def read_llava(path: Path, env: Env, images: Path | None = None) -> Iterator[Demonstration]:
     """Every dialogue as a demonstration of the environment; `images` is the folder of the pictures, that of the file
     if not given. Its answers are not judged, since their tasks are not known, but their parts are."""
+    if isinstance(env, Mixture):
+        raise LlavaError(
+            f"{path}: an item of this format does not say which part of a mixture it is of; import it with the "
+            "configuration of that environment alone"
+        )
     items, source = _items(path)
     reader = _Reader(path, env, images or path.parent, source)
     for number, item in enumerate(items):

@@ -7,11 +7,13 @@ An answer is imitated or only shown. A slip that stands in a dialogue with its v
 what the next answer is given. Files are written and read in `learner.demonstrations.files`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from envs.mixture import part_of
 from envs.protocol import Env, Question
 from learner.demonstrations.demonstration import (
     DemonstratedTurn,
@@ -44,25 +46,21 @@ def make_demonstrations(env: Env, config: DemonstrationConfig) -> Iterator[Demon
     if config.file is not None:
         yield from read_demonstrations(Path(config.file))
         return
-    if config.kind == "suboptimal" and config.num_mistakes >= env.config.max_attempts:
-        raise DemonstrationError(
-            f"data.num_mistakes={config.num_mistakes} leaves no attempt of env.max_attempts={env.config.max_attempts} "
-            "for the right answer; lower one or raise the other"
-        )
-    asked = asking_recognition(env.config) if config.kind == "recognition" else env
-    source = digest_of_options(asked.config)
-    num_made = num_unsolved = 0
+    demonstrators: dict[str, _Demonstrator] = {}
+    num_made, num_unsolved = 0, Counter[str]()
     seed = config.first_seed
     while num_made < config.count:
-        # The given verifier judges, so that its rewards and its preset hold for whatever is asked.
-        demonstration, solved = _Demonstrator(asked, env, config).play(seed, source)
+        part, asks = part_of(env, seed)
+        if part not in demonstrators:
+            demonstrators[part] = _Demonstrator(asks, config, part)
+        demonstration, solved = demonstrators[part].play(seed)
         seed += 1
         if solved:
-            num_made, num_unsolved = num_made + 1, 0
+            num_made, num_unsolved[part] = num_made + 1, 0
             yield demonstration
             continue
-        num_unsolved += 1
-        if num_unsolved == MAX_UNSOLVED:
+        num_unsolved[part] += 1
+        if num_unsolved[part] == MAX_UNSOLVED:
             verdict = demonstration.turns[-1].verdict
             raise DemonstrationError(
                 f"data.kind={config.kind} leaves {MAX_UNSOLVED} tasks in a row unsolved; the last answer, to "
@@ -116,6 +114,7 @@ def to_episode(demonstration: Demonstration, chat: "ChatTokens") -> "Episode":
     solved = demonstration.turns[-1].verdict.correct
     return Episode(
         env=demonstration.env,
+        part=demonstration.part,
         seed=demonstration.seed,
         split=demonstration.split,
         turns=tuple(turns),
@@ -137,12 +136,20 @@ def _answer_tokens(answer: str, chat: "ChatTokens", forbidden: frozenset[int], n
 
 
 class _Demonstrator:
-    """Plays one task."""
+    """Plays tasks of one environment, which may be part of a mixture."""
 
-    def __init__(self, asked: Env, env: Env, config: DemonstrationConfig) -> None:
-        self._asked, self._judge, self._config = asked, env.verifier.judge, config
+    def __init__(self, env: Env, config: DemonstrationConfig, part: str) -> None:
+        if config.kind == "suboptimal" and config.num_mistakes >= env.config.max_attempts:
+            raise DemonstrationError(
+                f"data.num_mistakes={config.num_mistakes} leaves no attempt of "
+                f"env.max_attempts={env.config.max_attempts} for the right answer; lower one or raise the other"
+            )
+        # The given verifier judges, so that its rewards and its preset hold for whatever is asked.
+        self._judge, self._config, self._part = env.verifier.judge, config, part
+        self._asked = asking_recognition(env.config) if config.kind == "recognition" else env
+        self._source = digest_of_options(self._asked.config)
 
-    def play(self, seed: int, source: str) -> tuple[Demonstration, bool]:
+    def play(self, seed: int) -> tuple[Demonstration, bool]:
         """The demonstration, and whether the demonstrator solved the task."""
         config = self._config
         task = f"{config.split}/{seed}"
@@ -166,12 +173,13 @@ class _Demonstrator:
             question = episode.next_question(answer, verdict)
         demonstration = Demonstration(
             env=self._asked.config.name,
+            part=self._part,
             split=config.split,
             seed=seed,
             turns=tuple(turns),
             cards=hand.labels if hand else (),
             numbers=(hand.training_numbers or hand.numbers) if hand else (),
-            provenance=Provenance(kind=config.kind, is_corrupted=is_corrupted, source=source),
+            provenance=Provenance(kind=config.kind, is_corrupted=is_corrupted, source=self._source),
             pictures=pictures,
         )
         return demonstration, episode.solved

@@ -16,6 +16,7 @@ from envs.catalog import make_environment
 from envs.countdown import Config as CountdownConfig
 from envs.general_points import PLAIN
 from envs.general_points import Config as GeneralPointsConfig
+from envs.mixture import rules_by_key
 from envs.protocol import EnvConfig, EnvError, Split
 from envs.splits import SplitConfig
 from learner.demonstrations.demonstration import Demonstration, DemonstrationError
@@ -45,16 +46,17 @@ def task_of(demonstration: Demonstration) -> Task:
 
 def checked(demonstrations: Iterable[Demonstration], env_config: EnvConfig) -> Iterator[Demonstration]:
     """Hands all of them on, and raises OverlapError behind the last where some are of tasks that are held out."""
-    if isinstance(env_config, SplitConfig) and env_config.splits == "none":
+    parts = [config for config, _ in rules_by_key("env", env_config, VerifierConfig()).values()]
+    if all(isinstance(config, SplitConfig) and config.splits == "none" for config in parts):
         raise OverlapError(
             "env.splits=none holds nothing out: every task may be in the evaluation; set env.splits=exact"
         )
-    evaluation = EvaluationTasks(env_config)
+    evaluations = [EvaluationTasks(config) for config in parts]
     num_checked = num_found = 0
     named: list[str] = []
     for demonstration in demonstrations:
         num_checked += 1
-        if evaluation.holds(demonstration):
+        if any(evaluation.holds(demonstration) for evaluation in evaluations):
             num_found += 1
             if num_found <= NUM_NAMED:
                 named.append(_named(demonstration))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from cluster.config import parse_config, suite_environments
+from cluster.errors import ConfigError
 from study.report.differences import over_seeds
 from study.report.findings import Findings, percent, points
 from study.report.rates import number
@@ -239,8 +241,13 @@ def _uneven_suites(study: Study) -> list[str]:
 
 
 def _asked(cell: Cell, suite: str) -> dict[str, Any]:
-    own = _inner(cell, "evaluation", "suites", suite, "env")
-    return {**(_inner(cell, "env") or {}), **(own or {})}
+    """All options of what a suite asked, whatever the arm was trained on."""
+    try:
+        env, _ = suite_environments(parse_config(cell.config))[suite]
+    except (ConfigError, KeyError):
+        own = _inner(cell, "evaluation", "suites", suite, "env")
+        return {**(_inner(cell, "env") or {}), **(own or {})}
+    return env.model_dump(mode="json")
 
 
 def _value(point: Point, measure: str) -> float:

@@ -29,6 +29,7 @@ from study.report.rates import Rate, number
 from study.report.records import Study
 from study.report.task_figures import draw_tasks
 from study.report.tasks import Tasks
+from study.report.transfer import transfer_matrix
 
 _PARTS: Mapping[Part, str] = {"rule": "changed by the rule", "rest": "left alone by it", "sight": "what is seen"}
 
@@ -42,6 +43,7 @@ def draw_all(findings: Findings) -> dict[str, tuple[Figure, str]]:
             drawn["parts"] = _parts(findings, suite, told)
         if by_attempt := _by_attempt(findings):
             drawn["by_attempt"] = by_attempt
+        drawn |= transfer_matrix(findings)
         for key in swept_keys(study):
             drawn[f"sweep_{key.rpartition('.')[2]}"] = _sweep(findings, key)
     return drawn

@@ -212,7 +212,7 @@ def _clusters_of(study: Study, suite: str) -> ClusterOf:
         return each_task
 
     def by_problem(unit: Any) -> Hashable:
-        return asked.cluster(unit) if unit.env == env.name else each_task(unit)
+        return asked.cluster(unit) if asked.knows(unit) else each_task(unit)
 
     return by_problem
 

@@ -220,8 +220,9 @@ def compute_table(study: Study) -> str:
         rows.append([arm, str(seed), str(last.get("iteration", "–")), *spent])
     budget = f" The budget of each arm was {study.budget:.3g} in {study.ledger}." if study.budget else ""
     note = (
-        "What training had cost at the last evaluation, evaluations excluded. FLOPs: every token counted once, as it "
-        "was computed here; the paper's ledger charges every answer its whole dialogue again." + budget
+        "What training had cost at the last evaluation, evaluations excluded. FLOPs: what was really multiplied, each "
+        "part of the model for what passed it; the paper's ledger charges every answer its whole dialogue again."
+        + budget
     )
     return f'<p class="note">{escape(note)}</p>' + as_table(
         Table(("arm", "seed", "iteration", *(_HEADINGS[key] for key in COMPUTE)), rows)

@@ -18,13 +18,13 @@ TIMEOUT_SECONDS = 420
 
 
 class Run:
-    """A `ruleshift rl` in a process of its own, and the folder of its run."""
+    """A `ruleshift rl`, or another command, in a process of its own, and the folder of its run."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, kind: str = "rl") -> None:
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "study.cli", "rl", *words, f"cluster.folder={folder}"]
+        command = [sys.executable, "-m", "study.cli", kind, *words, f"cluster.folder={folder}"]
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)

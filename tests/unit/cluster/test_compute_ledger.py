@@ -255,6 +255,23 @@ def test_evaluation_is_counted_and_charged_to_no_training() -> None:
     }
 
 
+def test_the_tokens_of_each_part_of_a_mixture_are_told_apart() -> None:
+    account = ledger()
+    cards, streets = Traffic(tokens=70, scored=30), Traffic(tokens=30, scored=10)
+    account.charge_rollout(PLAYED, parts={"cards": cards, "streets": streets})
+    account.charge_update(Report(), played_share=1.0, part_shares={"cards": 0.7, "streets": 0.3})
+    totals = ledger().restore(json.loads(json.dumps(account.state()))).totals()
+    assert {name: totals[name] for name in totals if name.count("/") == 2} == {
+        "compute/cards/prompt_tokens": 40,
+        "compute/cards/sampled_tokens": 30,
+        "compute/cards/trained_tokens": 280,
+        "compute/streets/prompt_tokens": 20,
+        "compute/streets/sampled_tokens": 10,
+        "compute/streets/trained_tokens": 120,
+    }
+    assert account.restore(ledger().state()).totals() == ledger().totals()
+
+
 def test_a_model_may_become_known_after_what_passed_it() -> None:
     account = one_iteration(ComputeLedger())
     assert account.totals()["compute/flops"] == 0

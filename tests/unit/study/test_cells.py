@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import Config, parse_config
+from cluster.config import Config, parse_config, suite_environments
 from cluster.errors import ConfigError
+from envs.catalog import find_environment
 from study.cells import TASKS_BETWEEN_SEEDS, Cell, Study
 
 ARMS = {"sft": {"command": "sft"}, "rl": {"command": "rl", "options": {"env": {"max_attempts": 3}}}}
@@ -98,9 +99,56 @@ def test_a_cell_has_the_studys_options_the_arms_and_its_seeds_tasks() -> None:
     assert not sft.cluster.evaluate_at_start  # its start has just been measured
 
 
+def test_an_arm_may_train_on_another_environment_and_is_measured_on_what_all_are() -> None:
+    study = {
+        "arms": {
+            "alone": {"command": "sft"},
+            "other": {"command": "sft", "options": {"env": {"name": "countdown", "num_numbers": 3}}},
+            "both": {
+                "command": "rl",
+                "options": {
+                    "env": {
+                        "name": "mixture",
+                        "parts": {"hands": {"env": {"name": "general_points"}}, "sums": {"env": {"name": "add_up"}}},
+                    }
+                },
+            },
+        }
+    }
+    config = parse_config(
+        {
+            "env": {"name": "general_points", "target": 30},
+            "verifier": {"rewards": {"wrong_value": -7}},
+            "evaluation": {
+                "suites": {
+                    "same": {},
+                    "shifted": {"env": {"face_cards": "eleven_twelve_thirteen"}, "fixation": {"face_cards": "ten"}},
+                    "countdown": {"env": {"name": "countdown"}},
+                }
+            },
+            "compare": study,
+        }
+    )
+    alone, other, both = (cell.config for cell in cells_of(config))
+    assert (alone.env.name, other.env.name, both.env.name) == ("general_points", "countdown", "mixture")
+    # From its own defaults, and scored without rewards for outcomes that it may not have.
+    assert other.env == find_environment("countdown").Config(name="countdown", num_numbers=3)
+    assert (alone.verifier.rewards, other.verifier.rewards) == ({"wrong_value": -7}, {})
+    assert suite_environments(other) == suite_environments(both) == suite_environments(config)
+    assert other.evaluation.suites["shifted"].fixation == {"face_cards": "ten"}
+
+
+def test_an_arm_with_other_options_of_the_same_environment_keeps_the_rest() -> None:
+    arms = {"seen": {"command": "sft", "options": {"env": {"modality": "pictures"}}}}
+    config = parse_config({"env": {"name": "general_points", "target": 30}, "compare": {"arms": arms}})
+    [seen] = (cell.config for cell in cells_of(config))
+    assert (seen.env.modality, seen.env.target) == ("pictures", 30)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @pytest.mark.parametrize(
     ("study", "words"),
     [
+        ({"arms": {"sft": {"command": "sft", "options": {"env": {"name": "countdow"}}}}}, "did you mean 'countdown'"),
         ({"sweep": {"init.seed": [1]}, "init": None}, "compare.sweep.init.seed: there is no compare.init"),
         ({"sweep": {"learner.optimizer.learning_rat": [1]}}, "did you mean 'learning_rate'"),
         ({"arms": {"sft": {"command": "sft", "options": {"learner": {"epochs": 0}}}}}, "compare.arms.sft (sft)"),

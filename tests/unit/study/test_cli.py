@@ -34,7 +34,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
 def test_envs_lists_every_environment_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["envs"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["add_up", "countdown", "general_points", "route_navigation"]
+    names = [line.split()[0] for line in lines]
+    assert names == ["add_up", "countdown", "general_points", "mixture", "route_navigation"]
 
 
 def test_envs_shows_the_options_of_one(capsys: pytest.CaptureFixture[str]) -> None:

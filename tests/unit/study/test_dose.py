@@ -139,8 +139,8 @@ def test_the_first_sentence_says_what_holds_at_the_chosen_rate_and_what_at_the_p
     first, second = sentences(doses)
     assert first == (
         "Shifted rule, hands solved, 41.2 % at the start: at the learning rate that validation chose, SFT (1e-4) rises "
-        "to 76.2 % and RL (3e-4) does not clearly change (41.2 %); at the paper's dose, SFT (1.5e-3) falls to 1.2 % and "
-        "RL (3e-4) does not clearly change (41.2 %)."
+        "to 76.2 % and RL (3e-4) does not clearly change (41.2 %); at the paper's dose, SFT (1.5e-3) falls to 1.2 % "
+        "and RL (3e-4) does not clearly change (41.2 %)."
     )
     assert second.startswith(
         "Training rule, hands solved, 36.2 % at the start: at the learning rate that validation chose, SFT"

@@ -214,7 +214,7 @@ def test_arms_that_were_asked_other_questions_are_not_comparable(tmp_path: Path)
     config = folder / "cells/rl_seed0/config.yaml"
     config.write_text(config.read_text().replace("env:\n", "env:\n  max_attempts: 3\n"))
     notes = budget_notes(read_study(folder))
-    assert notes[0] == "Not comparable, training rule: rl was measured with max_attempts 3 and not None as init was."
+    assert notes[0] == "Not comparable, training rule: rl was measured with max_attempts 3 and not 5 as init was."
     # What the suite itself says goes before what the arm trains on.
     for file in folder.glob("cells/*/config.yaml"):
         suites = "".join(f"    {suite}: {{env: {{max_attempts: 5}}}}\n" for suite in SUITES)
