@@ -15,7 +15,9 @@ from study.nano.lessons import lesson_row
 from study.nano.tokenizer import build_nano_tokenizer
 from verifier.config import VerifierConfig
 
+# A mixture has no lessons of its own: a recipe mixes those of its parts.
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "envs").glob("*.yaml"))
+CONFIGS = [file for file in CONFIGS if file.stem != "mixture"]
 FAST = {"route_navigation_pictures": {"city": {"num_routes": 4, "panorama_width": 128}, "image_size": 64}}
 
 
