@@ -71,4 +71,5 @@ class Config(SplitConfig):
 
     def description(self) -> Description:
         """Routes, how turns are named and, where it is seen, the city."""
-        return describe_routes(self.modality, self.actions, self.dataset.name if self.dataset else self.city.style)
+        city = self.dataset.name if self.dataset else self.city.look or self.city.style
+        return describe_routes(self.modality, self.actions, city)

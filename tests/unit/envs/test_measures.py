@@ -66,6 +66,10 @@ def test_of_routes_the_turns_are_the_headline_and_places_are_seen_in_pictures_al
             *("routes in pictures", "turns go by the compass", "harbour"),
         ),
         (
+            *("route_navigation", {"modality": "pictures", "city": {"style": "emblem", "look": "emblem_dusk"}}),
+            *("routes in pictures", "turns go by the compass", "emblem_dusk"),
+        ),
+        (
             *("route_navigation", {"modality": "pictures", "dataset": "/data/york"}),
             *("routes in pictures", "turns go by the compass", "york"),
         ),
@@ -101,6 +105,11 @@ PICTURES = {"modality": "pictures"}
         ("route_navigation", {}, {"city": {"style": "oldtown"}}, "other"),
         ("route_navigation", PICTURES, {**PICTURES, "city": {"style": "oldtown"}}, "look"),
         ("route_navigation", PICTURES, {**PICTURES, "city": {"seed": 3}}, "look"),
+        ("route_navigation", PICTURES, {**PICTURES, "city": {"look": "oldtown"}}, "look"),
+        (
+            *("route_navigation", {**PICTURES, "city": {"style": "emblem", "pairs": "seen"}}),
+            *({**PICTURES, "city": {"style": "emblem", "pairs": "unseen"}}, "look"),
+        ),
         ("route_navigation", PICTURES, {**PICTURES, "city": {"num_routes": 90}}, "none"),
         ("route_navigation", {**PICTURES, "dataset": "/a"}, {**PICTURES, "dataset": "/b"}, "look"),
         ("countdown", {}, {"largest_number": 20}, "other"),
