@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, StringConstraints, field_validator
 
 from envs.catalog import find_environment, make_environment
-from envs.protocol import Env, EnvConfig, EnvError, OpenEpisode, Question, Split
+from envs.protocol import Env, EnvConfig, EnvError, OpenEpisode, Question, Shift, Split
 from verifier.config import Preset, UnknownOutcome, VerifierConfig
 from verifier.protocol import Verdict
 
@@ -187,6 +187,19 @@ def rules_by_key(key: str, env: EnvConfig, verifier: VerifierConfig) -> dict[str
     if not isinstance(env, Config):
         return {key: (env, verifier)}
     return {f"{key}.parts.{name}.env": rules for name, rules in env.rules(verifier).items()}
+
+
+def shift_between(tested: EnvConfig, trained: EnvConfig) -> Shift:
+    """What a test shifts for a policy that was trained otherwise; of a mixture, each part beside the nearest to it."""
+    found: set[Shift] = {
+        min((part.shift_from(known) for known in _parts(trained)), key=get_args(Shift).index) for part in _parts(tested)
+    }
+    found -= {"none"}
+    return "other" if len(found) > 1 else next(iter(found), "none")
+
+
+def _parts(env: EnvConfig) -> list[EnvConfig]:
+    return [part.env for part in env.parts.values()] if isinstance(env, Config) else [env]
 
 
 @lru_cache

@@ -99,7 +99,7 @@ def test_both_arms_begin_at_one_policy_and_end_at_equal_compute(side_by_side: Pa
         assert sorted({row["temperature"] for row in found[arm] if row["compute/flops"] == spent[-1]}) == [0.0, 1.0]
         assert {row["temperature"] for row in found[arm] if row["compute/flops"] != spent[-1]} == {1.0}
     page, numbers = build_report(side_by_side)
-    assert page.is_file() and "training rule, success: init" in numbers[0]
+    assert page.is_file() and "training rule, tasks solved: init" in numbers[0]
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)

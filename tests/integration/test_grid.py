@@ -27,7 +27,7 @@ evaluation:
   kl_to_start: 16
   suites:
     in_distribution: {split: train, title: training rule}
-    rule_shift: {title: shifted rule, env: {largest: 29}}
+    rule_shift: {title: shifted rule, shift: rule, env: {largest: 29}}
     validation: {split: validation, only_at_end: true}
 cluster: {dashboard: false, iterations: 2, episodes_per_iteration: 24}
 compare:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.catalog import find_environment
+from envs.mixture import shift_between
 from envs.protocol import EnvConfig, Measures
 
 
@@ -124,6 +125,36 @@ def test_a_test_shifts_what_its_options_have_otherwise(
 
 def test_another_environment_is_another_task() -> None:
     assert options("countdown").shift_from(options("general_points")) == "other"
+
+
+CARDS = {"name": "general_points"}
+STREETS = {"name": "route_navigation"}
+SHIFTED = {**CARDS, "face_cards": "eleven_twelve_thirteen"}
+TURNED = {**STREETS, "actions": "relative"}
+
+
+@pytest.mark.parametrize(
+    ("training", "test", "shift"),
+    [
+        ([CARDS, STREETS], [STREETS], "none"),
+        ([CARDS, STREETS], [SHIFTED], "rule"),
+        ([CARDS, SHIFTED], [SHIFTED], "none"),
+        ([CARDS, STREETS], [{"name": "countdown"}], "other"),
+        ([CARDS, STREETS], [CARDS, STREETS], "none"),
+        ([CARDS, STREETS], [SHIFTED, TURNED], "rule"),
+        ([CARDS, STREETS], [SHIFTED, {**STREETS, "modality": "pictures"}], "other"),
+        ([CARDS], [CARDS, STREETS], "other"),
+    ],
+)
+def test_of_a_mixture_each_part_is_held_against_the_nearest(
+    training: list[dict[str, Any]], test: list[dict[str, Any]], shift: str
+) -> None:
+    def asked(parts: list[dict[str, Any]]) -> EnvConfig:
+        alone = [options(part["name"], **{key: part[key] for key in part if key != "name"}) for part in parts]
+        named = {f"part{number}": {"env": env} for number, env in enumerate(alone)}
+        return alone[0] if len(alone) == 1 else options("mixture", parts=named)
+
+    assert shift_between(asked(test), asked(training)) == shift
 
 
 rules = st.builds(lambda *counts: dict(zip("JQK", counts, strict=True)), *[st.integers(1, 20)] * 3)
