@@ -47,13 +47,14 @@ demo: $(INSTALLED) ## SFT and RL from one start at equal compute, the rule shift
 	@$(BIN)/ruleshift compare configs/nano/gp_l.yaml configs/nano/demo.yaml --out runs/demo compare.seeds=[$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
 study: $(INSTALLED) ## SFT and RL of TASK, each at the chosen learning rate and at the paper's; started again, it goes on
-	@$(BIN)/ruleshift compare configs/nano/$(TASK).yaml --out runs/$(TASK) compare.seeds=[$(shell seq -s, 10 $$(($(SEEDS) + 9)))]
+	@$(BIN)/ruleshift compare configs/nano/$(TASK).yaml --out runs/studies/$(TASK) compare.seeds=[$(shell seq -s, 10 $$(($(SEEDS) + 9)))]
 
-studies: $(INSTALLED) ## the studies of all tasks, one after the other
+studies: $(INSTALLED) ## the studies of all tasks, one after the other, and one report of them
 	@status=0; for task in $(TASKS); do $(MAKE) study TASK=$$task || status=1; done; exit $$status
+	@$(BIN)/ruleshift report runs/studies
 
 grid: $(INSTALLED) ## what the learning rates of TASK are chosen from, by validation under the rule of training
-	@$(BIN)/ruleshift compare configs/nano/$(TASK).yaml configs/nano/grid.yaml --out runs/$(TASK)_grid compare.seeds=[$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
+	@$(BIN)/ruleshift compare configs/nano/$(TASK).yaml configs/nano/grid.yaml --out runs/grids/$(TASK) compare.seeds=[$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
 clean: ## remove .venv and what the tools left behind
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -20,11 +20,14 @@ def commands(*words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("study", "TASK=gp_l", "SEEDS=3"), "compare configs/nano/gp_l.yaml --out runs/gp_l compare.seeds=[10,11,12]"),
-        (("study",), "compare configs/nano/gp_l.yaml --out runs/gp_l compare.seeds=[10]"),
+        (
+            ("study", "TASK=gp_l", "SEEDS=3"),
+            "compare configs/nano/gp_l.yaml --out runs/studies/gp_l compare.seeds=[10,11,12]",
+        ),
+        (("study",), "compare configs/nano/gp_l.yaml --out runs/studies/gp_l compare.seeds=[10]"),
         (
             ("grid", "TASK=gp_l", "SEEDS=2"),
-            "compare configs/nano/gp_l.yaml configs/nano/grid.yaml --out runs/gp_l_grid compare.seeds=[0,1]",
+            "compare configs/nano/gp_l.yaml configs/nano/grid.yaml --out runs/grids/gp_l compare.seeds=[0,1]",
         ),
         (
             ("demo", "SEEDS=2"),
@@ -38,5 +41,7 @@ def test_settings_are_found_on_seeds_below_ten_and_studies_run_on_others(words: 
 
 def test_all_tasks_that_have_a_study_are_studied() -> None:
     found = {file.stem for file in (ROOT / "configs" / "nano").glob("*.yaml")} & STUDIES
-    [line] = [line for line in commands("studies").splitlines() if line.startswith("status=0; for task in ")]
+    told = commands("studies")
+    [line] = [line for line in told.splitlines() if line.startswith("status=0; for task in ")]
     assert set(line.partition(" in ")[2].partition(";")[0].split()) == found
+    assert "ruleshift report runs/studies" in told
