@@ -52,6 +52,8 @@ class Batch:
     """How often all suites are played."""
     episodes_per_evaluation: int
     """Episodes of all suites, temperatures and samples."""
+    episodes_at_end: int
+    """Those more that the last evaluation has: its own temperatures, and suites that are played only there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,10 @@ def _batch(config: Config) -> Batch:
     contexts = contexts_at_most(config.env)
     episodes = cluster.episodes_per_iteration
     steps = steps_per_iteration(config)
-    per_task = evaluation.samples_per_task * len(evaluation.temperatures)
+    further = set(evaluation.final_temperatures) - set(evaluation.temperatures)
+    tasks = {False: 0, True: 0}
+    for suite in evaluation.suites.values():
+        tasks[suite.only_at_end] += (suite.episodes or evaluation.episodes) * evaluation.samples_per_task
     due = {0} if cluster.evaluate_at_start else set()
     due |= {cluster.iterations} if cluster.evaluate_at_end else set()
     if cluster.evaluate_every:
@@ -158,8 +163,6 @@ def _batch(config: Config) -> Batch:
         steps_per_iteration=steps,
         num_steps=steps * cluster.iterations,
         num_evaluations=len(due),
-        episodes_per_evaluation=sum(
-            suite.episodes or evaluation.episodes for suite in evaluation.suites.values() if not suite.only_at_end
-        )
-        * per_task,
+        episodes_per_evaluation=tasks[False] * len(evaluation.temperatures),
+        episodes_at_end=tasks[False] * len(further) + tasks[True] if cluster.evaluate_at_end else 0,
     )

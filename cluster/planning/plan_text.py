@@ -123,6 +123,7 @@ def _batch(plan: Plan) -> str:
         rows.append([f"{kind} a step", f"{each:,.0f}, or {each / learner.num_ranks:,.0f} for each learner rank"])
     names = ", ".join(config.evaluation.suites)
     often = "" if plan.command == "evaluate" else f"; {_s(batch.num_evaluations, 'time')}"
+    often += f", {batch.episodes_at_end:,} more at the end" if batch.episodes_at_end else ""
     evaluated = textwrap.wrap(f"{batch.episodes_per_evaluation:,} episodes{often}: {names}", WIDTH - 24)
     rows += [["evaluation" if number == 0 else "", line] for number, line in enumerate(evaluated)]
     if plan.cache is not None:

@@ -134,6 +134,16 @@ def test_arithmetic_of_an_iteration(tmp_path: Path) -> None:
     # Before iterations 0, 8 and 16, and after the last.
     assert batch.num_evaluations == 4
     assert batch.episodes_per_evaluation == 2 * (200 + 50)
+    assert batch.episodes_at_end == 0
+
+
+def test_what_is_played_only_at_the_end_is_counted_there(tmp_path: Path) -> None:
+    played = "evaluation={temperatures: [1.0], final_temperatures: [0.0, 1.0], samples_per_task: 2}"
+    suites = "evaluation.suites={easy: {episodes: 30}, last: {episodes: 7, only_at_end: true}}"
+    folder = make_folder(tmp_path / "nano")
+    batch = smoke(folder, played, "evaluation.suites.in_distribution=null", suites).batch
+    assert (batch.episodes_per_evaluation, batch.episodes_at_end) == (60, 60 + 14)
+    assert smoke(folder, played, suites, "cluster.evaluate_at_end=false").batch.episodes_at_end == 0
 
 
 def test_compute_is_charged_by_part(tmp_path: Path) -> None:
