@@ -1,39 +1,38 @@
-"""The effect, at nano scale: at equal compute, imitation loses the rule that training never shows; play does not."""
+"""The effect, at nano scale and at the paper's dose: at equal compute, imitation loses what training never shows.
 
+One task on a seed that no setting was found with: `make nightly TASK=virl_l SEED=11`.
+"""
+
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from study.report.dose import PAPER, Doses
+from study.report.findings import Findings
 from study.report.rates import Rate
-from study.report.records import Point, Study, read_study
+from study.report.records import read_study
 
 ROOT = Path(__file__).parents[2]
-SEED = 7
-"""None that the recipe was found with, nor one of the published table."""
-READ = "checks/numbers_read"
+TASK, SEED = os.environ.get("TASK", "gp_l"), int(os.environ.get("SEED", "10"))
+TIMEOUT_SECONDS = 5400
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def doses(tmp_path_factory: pytest.TempPathFactory) -> Doses:
     folder = tmp_path_factory.mktemp("study")
-    files = ("configs/nano/gp_l.yaml", "configs/nano/demo.yaml")
-    command = [sys.executable, "-m", "study.cli", "compare", *files, "--out", str(folder)]
+    command = [sys.executable, "-m", "study.cli", "compare", f"configs/nano/{TASK}.yaml", "--out", str(folder)]
     made = subprocess.run([*command, f"compare.seeds=[{SEED}]"], cwd=ROOT, check=False)
     assert made.returncode == 0
     assert (folder / "report.html").is_file()
-    return read_study(folder)
+    return Doses(Findings(read_study(folder)))
 
 
-def end_of(study: Study, arm: str, suite: str) -> Point:
-    point = study.last(arm, SEED, suite)
-    assert point is not None
-    return point
-
-
-def rate(study: Study, arm: str, suite: str, measure: str = "success") -> Rate:
-    found = end_of(study, arm, suite).rate(measure)
+def rate(doses: Doses, arm: str, suite: str | None, measure: str | None = None) -> Rate:
+    assert suite is not None
+    found = doses.findings.rate(arm, suite, measure or doses.measure)
     assert found is not None
     return found
 
@@ -43,29 +42,41 @@ def standard_error(found: Rate) -> float:
     return (found.high - found.low) / 2 / 1.96
 
 
-@pytest.mark.timeout(3600)
-def test_both_arms_learn_the_rule_of_training(study: Study) -> None:
-    before = rate(study, "init", "in_distribution")
-    for arm in ("sft", "rl"):
-        assert rate(study, arm, "in_distribution").value > before.value + 2 * standard_error(before)
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_all_arms_have_the_same_compute_and_the_engines_say_what_the_learner_says(doses: Doses) -> None:
+    study = doses.study
+    assert study.budget is not None and len(study.arms) == 4
+    for arm in study.arms:
+        end = study.last(arm, SEED, study.trained_suite)
+        assert end is not None and study.budget <= end.at(study.ledger) < 1.05 * study.budget
+    played = [row for cell in study.cells.values() for row in cell.metrics if "learner/rollout_gap_max" in row]
+    assert played and max(row["learner/rollout_gap_max"] for row in played) < 1e-5
 
 
-@pytest.mark.timeout(3600)
-def test_both_arms_have_the_same_compute(study: Study) -> None:
-    assert study.budget is not None
-    for arm in ("sft", "rl"):
-        assert study.budget <= end_of(study, arm, "rule_shift").at(study.ledger) < 1.05 * study.budget
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_at_the_papers_dose_both_methods_learn_the_rule_of_training(doses: Doses) -> None:
+    before = rate(doses, doses.study.beginning, doses.study.trained_suite)
+    for dosed in doses.at(PAPER):
+        after = rate(doses, dosed.cell, doses.study.trained_suite)
+        assert after.value > before.value + 2 * standard_error(before)
 
 
-@pytest.mark.timeout(3600)
-def test_imitation_forgets_the_shifted_rule(study: Study) -> None:
-    assert rate(study, "sft", "rule_shift").value < 0.05
-    assert rate(study, "sft", "rule_shift", READ).value < 0.80
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_at_the_papers_dose_imitation_forgets_the_shifted_rule_and_play_keeps_it(doses: Doses) -> None:
+    before = rate(doses, doses.study.beginning, doses.suite)
+    sft, rl = (rate(doses, dosed.cell, doses.suite) for dosed in doses.at(PAPER))
+    assert sft.value < before.value
+    assert rl.value >= before.value - 2 * standard_error(before)
+    assert sft.high is not None and rl.low is not None and sft.high < rl.low
 
 
-@pytest.mark.timeout(3600)
-def test_play_keeps_it(study: Study) -> None:
-    before, after = rate(study, "init", "rule_shift"), rate(study, "rl", "rule_shift")
-    assert after.value >= before.value - 2 * standard_error(before)
-    assert after.value >= rate(study, "sft", "rule_shift").value + 0.05
-    assert rate(study, "rl", "rule_shift", READ).value > 0.97
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_under_another_look_play_goes_on_to_see_and_imitation_sees_no_better(doses: Doses) -> None:
+    study = doses.study
+    if (suite := study.shifted("look")) is None:
+        pytest.skip("a task in words")
+    [seen, *_] = study.measures(suite).of("sight")
+    before = rate(doses, study.beginning, suite, seen.name)
+    sft, rl = (rate(doses, dosed.cell, suite, seen.name) for dosed in doses.at(PAPER))
+    assert sft.value <= before.value + 2 * standard_error(before)
+    assert rl.value >= before.value - 2 * standard_error(before)
