@@ -3,7 +3,7 @@
     Study.of(config, folder)   →  Study       resolved once: what plans, makes, resumes or reports it reads it here
     study.cells                →  Cell, …     each seed's starts, then the arms that begin from them
 
-An arm whose `env` has another name trains on that, from its defaults, and is measured on the suites that all are.
+An arm with an `env` of its own trains on that, and is measured on the suites that all are.
 `compare.sweep` multiplies arms: with `{env.max_attempts: [1, 3]}`, the arm `rl` becomes `rl_max_attempts_1` and
 `rl_max_attempts_3`. Keys under `init.` multiply what the arms start from.
 """
@@ -184,17 +184,17 @@ def _overlaid(config: Config, layers: Iterable[Mapping[str, Any]], key: str) -> 
 
 
 def _asking_otherwise(config: Config, options: Mapping[str, Any], layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options, where the layer trains on an environment of another name: that one begins from its own defaults, and
-    the suites ask on what they ask in the study."""
-    asked = (layer.get("env") or {}).get("name")
-    if asked in (None, options["env"]["name"]):
+    """The options, where the layer trains on something else: the suites ask on what they ask in the study, so that all
+    arms are measured alike. An environment of another name begins from its own defaults."""
+    if not layer.keys() & {"env", "verifier"}:
         return options
     suites = {
         name: {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
         for name, (env, verifier) in suite_environments(config).items()
     }
-    changed = {**options, "env": {}, "verifier": {"preset": config.verifier.preset}}
-    return overlaid(changed, {"evaluation": {"suites": suites}})
+    if (layer.get("env") or {}).get("name") not in (None, options["env"]["name"]):
+        options = {**options, "env": {}, "verifier": {"preset": config.verifier.preset}}
+    return overlaid(options, {"evaluation": {"suites": suites}})
 
 
 def _key(arm: str) -> str:

@@ -104,6 +104,7 @@ def test_an_arm_may_train_on_another_environment_and_is_measured_on_what_all_are
         "arms": {
             "alone": {"command": "sft"},
             "other": {"command": "sft", "options": {"env": {"name": "countdown", "num_numbers": 3}}},
+            "shown": {"command": "sft", "options": {"env": {"modality": "pictures"}, "verifier": {"preset": "paper"}}},
             "both": {
                 "command": "rl",
                 "options": {
@@ -129,12 +130,15 @@ def test_an_arm_may_train_on_another_environment_and_is_measured_on_what_all_are
             "compare": study,
         }
     )
-    alone, other, both = (cell.config for cell in cells_of(config))
+    alone, other, shown, both = (cell.config for cell in cells_of(config))
     assert (alone.env.name, other.env.name, both.env.name) == ("general_points", "countdown", "mixture")
     # From its own defaults, and scored without rewards for outcomes that it may not have.
     assert other.env == find_environment("countdown").Config(name="countdown", num_numbers=3)
     assert (alone.verifier.rewards, other.verifier.rewards) == ({"wrong_value": -7}, {})
-    assert suite_environments(other) == suite_environments(both) == suite_environments(config)
+    assert shown.env == config.env.model_copy(update={"modality": "pictures"})
+    assert shown.verifier.preset == "paper"
+    for arm in (other, shown, both):
+        assert suite_environments(arm) == suite_environments(config)
     assert other.evaluation.suites["shifted"].fixation == {"face_cards": "ten"}
 
 

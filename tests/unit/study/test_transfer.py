@@ -71,12 +71,19 @@ def test_arms_that_were_trained_on_different_tasks_are_compared_on_what_all_were
     assert budget_notes(read_study(folder)) == []
 
 
-def test_the_study_of_transfer_asks_all_arms_the_same(tmp_path: Path) -> None:
-    config = load_config([CONFIGS / "nano" / "transfer.yaml"])
+@pytest.mark.parametrize(
+    ("file", "tasks", "asked"),
+    [
+        ("transfer", ("cards", "countdown", "both"), {"general_points", "countdown", "mixture"}),
+        ("transfer_modalities", ("pictures", "words", "both"), {"general_points", "mixture"}),
+    ],
+)
+def test_the_studies_of_transfer_ask_all_arms_the_same(
+    tmp_path: Path, file: str, tasks: tuple[str, ...], asked: set[str]
+) -> None:
+    config = load_config([CONFIGS / "nano" / f"{file}.yaml"])
     cells = Study.of(config, tmp_path).cells
-    assert [cell.name for cell in cells] == [
-        f"{way}_{task}" for way in ("sft", "rl") for task in ("cards", "countdown", "both")
-    ]
-    assert {cell.config.env.name for cell in cells} == {"general_points", "countdown", "mixture"}
+    assert [cell.name for cell in cells] == [f"{way}_{task}" for way in ("sft", "rl") for task in tasks]
+    assert {cell.config.env.name for cell in cells} == asked
     for cell in cells:
         assert suite_environments(cell.config) == suite_environments(config)
