@@ -177,7 +177,7 @@ def _how_sure(found: Difference) -> str:
     tasks = f"{p_words(found.task_p)} over tasks"
     if found.seed_p is None:
         verdict = "Significant" if found.is_significant else "Not significant"
-        return f"{verdict}, {tasks}. One seed: this speaks of these two policies, not of the methods."
+        return f"{verdict}, {tasks} (one seed: of these two policies, not of the methods)."
     count = len(found.by_seed)
     seeds = f"{p_words(found.seed_p)} over {count} seeds"
     if found.is_significant:

@@ -127,8 +127,17 @@ def findings_list(found: Sequence[Finding]) -> str:
     """What was found, and how many tests that took."""
     if not found:
         return "<p>There is one evaluation and nothing to compare it with.</p>"
+    told = [finding for finding in found if finding.kind != "same"]
+    rest = [finding for finding in found if finding.kind == "same"]
+    listed = _listed(told) if told else "<p>Nothing is beyond chance.</p>"
+    if rest:
+        listed += f"<details><summary>{len(rest)} that show nothing beyond chance</summary>{_listed(rest)}</details>"
+    return f'{listed}<p class="note">{escape(count_of_tests(found))}</p>'
+
+
+def _listed(found: Sequence[Finding]) -> str:
     items = "".join(f'<li class="{finding.kind}">{as_text(finding.text)}</li>' for finding in found)
-    return f'<ul class="findings">{items}</ul><p class="note">{escape(count_of_tests(found))}</p>'
+    return f'<ul class="findings">{items}</ul>'
 
 
 def _final_tables(findings: Findings) -> str:

@@ -19,9 +19,9 @@ from study.report.caveats import budget_notes, caveats, matched_success
 from study.report.differences import over_seeds, student_p, student_reach
 from study.report.drawing import WIDTH
 from study.report.figures import draw_all
-from study.report.findings import Findings
+from study.report.findings import Finding, Findings
 from study.report.overlay import overlay
-from study.report.page import as_script
+from study.report.page import as_script, findings_list
 from study.report.rates import Rate, measures_of
 from study.report.records import read_study
 from study.report.smoothing import savitzky_golay
@@ -108,9 +108,19 @@ def test_seeds_that_disagree_are_not_significant_however_many_tasks_agree(tmp_pa
     assert told.kind == "unsure" and "but not for the methods" in told.text and "−40.0, +0.0" in told.text
 
 
+def test_what_is_not_beyond_chance_is_folded_away_and_still_there() -> None:
+    told, rest = Finding("sft fall", "lower"), [Finding("rl do not clearly change", "same")] * 2
+    shown, _, folded = findings_list([rest[0], told, rest[1]]).partition("<details>")
+    assert told.text in shown and rest[0].text not in shown
+    assert (
+        "2 that show nothing beyond chance" in folded and folded.count(rest[0].text) == 2 and "3 comparisons" in folded
+    )
+    assert "Nothing is beyond chance" in findings_list(rest)
+
+
 def test_one_seed_is_said_to_be_one_seed(tmp_path: Path) -> None:
     study = read_study(make_study(tmp_path / "study", seeds=(3,)))
-    assert all("One seed" in found.text for found in Findings(study).sentences())
+    assert all("one seed" in found.text for found in Findings(study).sentences())
     assert "One seed was run" in caveats(Findings(study))[0].text
 
 
