@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _mistakes() as error:
         print(f"ruleshift: {error}", file=sys.stderr)
         return 2
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        reason = (error.strerror or "cannot be written").lower()
+        print(f"ruleshift: {error.filename}: {reason}; name another place, or make room there", file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, BrokenPipeError):
         # A reader that has seen enough, such as `head`, is no failure; Python would complain again at exit.
         sys.stderr.close()

@@ -35,6 +35,8 @@ _MUON_TO_ADAMW = 5.0
 def make_base(recipe: BaseRecipe, out: Path, show: Callable[[str], Any] = print) -> None:
     """Train the model of the recipe and write it, with its tokenizer, into the folder `out`."""
     logging.disable_progress_bar()
+    # Told now where it cannot be, and not after a quarter of an hour.
+    out.mkdir(parents=True, exist_ok=True)
     teachers = [recipe.teachers(stage) for stage in recipe.stages]
     set_seed(recipe.seed)
     nano = new_model(recipe, [teacher for of_stage in teachers for teacher in of_stage])

@@ -94,6 +94,28 @@ def test_options_that_leave_no_task_are_told_as_a_mistake_too(capsys: pytest.Cap
     assert "loosen one of them" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("inner", ["", "inner"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("base", "configs/nano/bases/random_small.yaml"),
+        ("city", "--style", "harbour", "--routes", "3"),
+        ("compare", "configs/nano/gp_l.yaml", "--out"),
+        ("rl", "configs/smoke.yaml", "cluster.folder="),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_where_a_folder_should_be_is_told_at_once(
+    words: tuple[str, ...], inner: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("kept")
+    place = str(tmp_path / "taken" / inner)
+    line = [*words[:-1], f"{words[-1]}{place}"] if words[-1].endswith("=") else [*words, place]
+    assert main(line) == 2
+    assert str(tmp_path / "taken") in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "taken").read_text() == "kept"
+
+
 def test_a_city_is_written_and_then_played(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "city"
     arguments = ["city", str(out), "--style", "oldtown", "--routes", "12", "--seed", "3", "--no-pictures"]
