@@ -161,10 +161,14 @@ _OF_DIFFERENCE = ("value", "low", "high", "task_p", "seed_p", "n", "is_paired")
 def told(selection: Selection) -> list[str]:
     """What was chosen, a line a method, and what the study's file has to say for it."""
     words = f"{selection.suite}, {selection.study.title(selection.measure)}"
-    return [*(f"{words}: {sentence}" for sentence in map(sentence_of, selection.choices)), *_to_paste(selection)]
+    roles = description_of(selection.study).get("roles") or {}
+    # What the study's file calls chosen was chosen on other seeds, whatever these say.
+    is_frozen = any((role or {}).get("dose") in ("chosen", "both") for role in roles.values())
+    verb = "would be chosen on these seeds" if is_frozen else "is chosen"
+    return [*(f"{words}: {sentence_of(choice, verb)}" for choice in selection.choices), *_to_paste(selection)]
 
 
-def sentence_of(choice: Choice) -> str:
+def sentence_of(choice: Choice, verb: str) -> str:
     """`of sft, sft_learning_rate_0.0001 is chosen: 93.0 % against 89.7 % of …`."""
     first, second = choice.ranked[:2]
     how_sure = ""
@@ -173,7 +177,7 @@ def sentence_of(choice: Choice) -> str:
         how_sure = f" ({points(choice.ahead.value)} points, {interval})"
     verdict = "" if choice.is_clear else "; chance may have chosen between these two"
     return (
-        f"of {choice.method}, {first.cell} is chosen: {percent(first.rate.value)} against {percent(second.rate.value)} "
+        f"of {choice.method}, {first.cell} {verb}: {percent(first.rate.value)} against {percent(second.rate.value)} "
         f"of {second.cell}{how_sure}{verdict}"
     )
 

@@ -42,7 +42,8 @@ def _single(told: str) -> Caveat:
 def _other(choice: Choice, before: str) -> Caveat:
     return Caveat(
         f"Validation would choose another {choice.method} here",
-        f"What is called chosen, {before}, was chosen on other seeds. On these, {sentence_of(choice)}.",
+        f"What is called chosen, {before}, was chosen on other seeds. On these, "
+        f"{sentence_of(choice, 'would be chosen')}.",
     )
 
 

@@ -175,7 +175,8 @@ def test_validation_that_would_now_choose_another_is_told(tmp_path: Path) -> Non
     assert [dosed.cell for dosed in doses.cells if dosed.is_chosen] == ["sft_chosen", "rl"]
     [caveat] = rate_caveats(doses)
     assert (
-        "sft_chosen, was chosen on other seeds. On these, of sft, sft is chosen: 95.0 % against 85.0 %" in caveat.text
+        "sft_chosen, was chosen on other seeds. On these, of sft, sft would be chosen: 95.0 % against 85.0 %"
+        in caveat.text
     )
 
 

@@ -69,11 +69,12 @@ def test_what_chooses_is_not_all_that_is_measured() -> None:
 
 
 def test_cells_that_would_be_asked_otherwise_cannot_be_chosen_between() -> None:
-    sweep = {"env.max_attempts": [1, 3]}
     suites = {**SUITES, "validation": {"split": "validation"}}
-    with pytest.raises(ConfigError, match=r"sft_max_attempts_1 would not be asked.*suites\.validation\.env"):
-        study_of(config_of(suites, select="validation", sweep=sweep))
-    study_of(config_of(select="validation", sweep=sweep))
+    asked = {"evaluation.suites.validation.env.max_attempts": [1, 3]}
+    with pytest.raises(ConfigError, match=r"sft_max_attempts_[13] would not be asked.*suites\.validation\.env"):
+        study_of(config_of(suites, select="validation", sweep=asked))
+    # Whatever they are trained with, all are asked what the study asks.
+    study_of(config_of(suites, select="validation", sweep={"env.max_attempts": [1, 3]}))
 
 
 def test_a_selection_changes_no_cell() -> None:
