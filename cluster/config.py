@@ -117,7 +117,7 @@ def suite_environments(config: Config) -> dict[str, SuiteEnvironment]:
 
 def suite_shifts(config: Config) -> dict[str, Shift]:
     """What each suite has otherwise than training, as it says itself or as its environment tells it."""
-    said = {name: suite.shift for name, suite in config.evaluation.suites.items()}
+    said: dict[str, Shift | None] = {name: suite.shift for name, suite in config.evaluation.suites.items()}
     shown = suite_environments(config)
     return {name: said[name] or mixture.shift_between(env, config.env) for name, (env, _) in shown.items()}
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, StringConstraints, field_validator
 
@@ -27,6 +27,7 @@ from verifier.protocol import Verdict
 
 PartName = Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
 Rules = tuple[EnvConfig, VerifierConfig]
+_MILDEST_FIRST: tuple[Shift, ...] = ("none", "rule", "look", "other")
 
 
 def _by_name(given: Any) -> Any:
@@ -191,11 +192,16 @@ def rules_by_key(key: str, env: EnvConfig, verifier: VerifierConfig) -> dict[str
 
 def shift_between(tested: EnvConfig, trained: EnvConfig) -> Shift:
     """What a test shifts for a policy that was trained otherwise; of a mixture, each part beside the nearest to it."""
-    found: set[Shift] = {
-        min((part.shift_from(known) for known in _parts(trained)), key=get_args(Shift).index) for part in _parts(tested)
-    }
-    found -= {"none"}
-    return "other" if len(found) > 1 else next(iter(found), "none")
+    shifts: list[Shift] = [_nearest(part, trained) for part in _parts(tested)]
+    shifted: list[Shift] = [shift for shift in shifts if shift != "none"]
+    if not shifted:
+        return "none"
+    return shifted[0] if len(set(shifted)) == 1 else "other"
+
+
+def _nearest(part: EnvConfig, trained: EnvConfig) -> Shift:
+    found = [part.shift_from(known) for known in _parts(trained)]
+    return next(shift for shift in _MILDEST_FIRST if shift in found)
 
 
 def _parts(env: EnvConfig) -> list[EnvConfig]:
