@@ -23,5 +23,5 @@ def evaluate_run(config: Config, run: Path, *, every: bool) -> None:
 def evaluate_model(config: Config) -> None:
     """Measure `learner.model`."""
     with open_training(config, "evaluate") as training:
-        training.evaluate()
+        training.evaluate(is_final=True)
         print(training.directory.path)

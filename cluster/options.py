@@ -106,8 +106,8 @@ class SuiteConfig(_Options):
     split: Literal["train", "validation", "test"] = "test"
     """Which split of the tasks."""
     only_at_end: bool = False
-    """Whether only the final policy is measured on it, at the first of `evaluation.temperatures`: all that choosing
-    between runs needs."""
+    """Whether only the final policy is measured on it, and not at `final_temperatures`: all that choosing between runs
+    needs."""
     shift: Shift | None = None
     """What it has otherwise than training: nothing (`none`), the `rule`, the `look`, or the task itself (`other`).
     Without it, the environment tells that from the options."""
@@ -152,6 +152,22 @@ class EvaluationConfig(_Options):
         if self.pass_at and max(self.pass_at) > self.samples_per_task:
             raise ValueError(f"pass_at {max(self.pass_at)} needs samples_per_task of at least as many")
         return self
+
+    def wanted(self, *, is_final: bool) -> list[tuple[str, float]]:
+        """Each suite with each temperature that it is to be played at, the final policy at more than the others."""
+        final = (*self.temperatures, *self.final_temperatures)
+        always = tuple(dict.fromkeys(final if is_final else self.temperatures))
+        at_end = self.temperatures if is_final else ()
+        return [
+            (name, temperature)
+            for name, suite in self.suites.items()
+            for temperature in (at_end if suite.only_at_end else always)
+        ]
+
+    def num_episodes(self, *, is_final: bool) -> int:
+        """How many episodes that is."""
+        played = [self.suites[name] for name, _ in self.wanted(is_final=is_final)]
+        return self.samples_per_task * sum(suite.episodes or self.episodes for suite in played)
 
 
 class ArmConfig(_Options):

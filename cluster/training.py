@@ -147,14 +147,15 @@ class Training:
         if is_due:
             self.evaluate()
 
-    def evaluate(self) -> None:
-        """Measure the present policy on all suites, where that has not been done."""
+    def evaluate(self, *, is_final: bool = False) -> None:
+        """Measure the present policy on all suites, where that has not been done; those that wait for the end too, if
+        it is the last one or is said to be."""
         done = {
             (row["suite"], float(row["temperature"]))
             for row in self.directory.rows("evaluations")
             if row["iteration"] == self.iteration
         }
-        wanted = [pair for pair in self._evaluator.wanted(is_final=self.is_over) if pair not in done]
+        wanted = [pair for pair in self.config.evaluation.wanted(is_final=is_final or self.is_over) if pair not in done]
         if not wanted:
             return
         self.push()

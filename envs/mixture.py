@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, StringConstraints, field_validator
 
 from envs.catalog import find_environment, make_environment
-from envs.protocol import Env, EnvConfig, EnvError, OpenEpisode, Question, Shift, Split
+from envs.protocol import Env, EnvConfig, EnvError, OpenEpisode, Question, Shift, Split, together
 from verifier.config import Preset, UnknownOutcome, VerifierConfig
 from verifier.protocol import Verdict
 
@@ -192,11 +192,7 @@ def rules_by_key(key: str, env: EnvConfig, verifier: VerifierConfig) -> dict[str
 
 def shift_between(tested: EnvConfig, trained: EnvConfig) -> Shift:
     """What a test shifts for a policy that was trained otherwise; of a mixture, each part beside the nearest to it."""
-    shifts: list[Shift] = [_nearest(part, trained) for part in _parts(tested)]
-    shifted: list[Shift] = [shift for shift in shifts if shift != "none"]
-    if not shifted:
-        return "none"
-    return shifted[0] if len(set(shifted)) == 1 else "other"
+    return together(_nearest(part, trained) for part in _parts(tested))
 
 
 def _nearest(part: EnvConfig, trained: EnvConfig) -> Shift:

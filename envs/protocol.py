@@ -11,7 +11,7 @@ An environment module holds two classes, `Config` and `Environment`; that is all
 An open episode is played once and dropped; there is no reset.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from random import Random
@@ -81,6 +81,12 @@ class Description:
     """What pictures look like, where they could look otherwise: `black suits`."""
 
 
+def together(shifts: Iterable[Shift]) -> Shift:
+    """All of them at once; several are no shift of the rule, nor one of the look: they are another task."""
+    kinds: list[Shift] = [shift for shift in dict.fromkeys(shifts) if shift != "none"]
+    return "other" if len(kinds) > 1 else kinds[0] if kinds else "none"
+
+
 class EnvConfig(BaseModel):
     """The options that every environment has."""
 
@@ -107,10 +113,7 @@ class EnvConfig(BaseModel):
         return Description(self.name.replace("_", " "))
 
     def shift_from(self, training: "EnvConfig") -> Shift:
-        """What a test with these options shifts, for a policy that was trained with others.
-
-        Several shifts at once are no shift of the rule, nor one of the look: they are another task.
-        """
+        """What a test with these options shifts, for a policy that was trained with others."""
         if self.name != training.name:
             return "other"
         is_seen = getattr(self, "modality", "pictures") == "pictures"
@@ -119,10 +122,9 @@ class EnvConfig(BaseModel):
             "look": self.look_options if is_seen else (),
             "other": self.task_options if is_seen else (*self.task_options, *self.look_options),
         }
-        shifted: list[Shift] = [
+        return together(
             shift for shift, names in options.items() if any(self._differs(name, training) for name in names)
-        ]
-        return "other" if len(shifted) > 1 else shifted[0] if shifted else "none"
+        )
 
     def _differs(self, option: str, training: "EnvConfig") -> bool:
         read = attrgetter(option)

@@ -11,7 +11,7 @@ An arm with an `env` of its own trains on that, and is measured on the suites th
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -149,7 +149,7 @@ def _cell(
         seed=seed,
         start=start,
         values=values,
-        config=_overlaid(config, (changes, options.options, *_nested(varied)), f"{_key(arm)} ({name})"),
+        config=_overlaid(config, [changes, options.options, *_nested(varied)], f"{_key(arm)} ({name})"),
         folder=folder / "cells" / of_run,
     )
 
@@ -165,36 +165,36 @@ def arm_alone(words: Sequence[str], arm: str, command: str) -> Config:
     if arms[arm].command != command:
         raise ConfigError(f"--arm {arm}: it is one of `{arms[arm].command}`, not of `{command}`")
     budget = {} if arm == INIT else {"cluster": _budget(study)}
-    return _overlaid(config, (budget, arms[arm].options, changed), _key(arm))
+    return _overlaid(config, [budget, arms[arm].options, changed], _key(arm))
 
 
 def _budget(study: CompareConfig) -> dict[str, Any]:
     return {"budget": study.budget, "ledger": study.ledger, "evaluations": study.evaluations}
 
 
-def _overlaid(config: Config, layers: Iterable[Mapping[str, Any]], key: str) -> Config:
+def _overlaid(config: Config, layers: Sequence[Mapping[str, Any]], key: str) -> Config:
     """The configuration without its study, and with the layers; only what was given, so that a preset still counts."""
     merged: Mapping[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"compare"}, exclude_unset=True)
+    if any(layer.keys() & {"env", "verifier"} for layer in layers):
+        merged = overlaid(merged, _asked_as_in(config))
     for layer in layers:
-        merged = overlaid(_asking_otherwise(config, merged, layer), layer)
+        if (layer.get("env") or {}).get("name") not in (None, merged["env"]["name"]):
+            # An environment of another name begins from its own defaults.
+            merged = {**merged, "env": {}, "verifier": {"preset": config.verifier.preset}}
+        merged = overlaid(merged, layer)
     try:
         return parse_config(merged)
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from None
 
 
-def _asking_otherwise(config: Config, options: Mapping[str, Any], layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options, where the layer trains on something else: the suites ask on what they ask in the study, so that all
-    arms are measured alike. An environment of another name begins from its own defaults."""
-    if not layer.keys() & {"env", "verifier"}:
-        return options
+def _asked_as_in(config: Config) -> dict[str, Any]:
+    """Suites that ask what they ask in the study, whatever an arm trains on, so that all arms are measured alike."""
     suites = {
         name: {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
         for name, (env, verifier) in suite_environments(config).items()
     }
-    if (layer.get("env") or {}).get("name") not in (None, options["env"]["name"]):
-        options = {**options, "env": {}, "verifier": {"preset": config.verifier.preset}}
-    return overlaid(options, {"evaluation": {"suites": suites}})
+    return {"evaluation": {"suites": suites}}
 
 
 def _key(arm: str) -> str:

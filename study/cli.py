@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ruleshift: {error}", file=sys.stderr)
         return 2
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        if error.filename is None:
+            raise
         reason = (error.strerror or "cannot be written").lower()
         print(f"ruleshift: {error.filename}: {reason}; name another place, or make room there", file=sys.stderr)
         return 2

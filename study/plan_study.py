@@ -68,7 +68,8 @@ def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> 
     plan = make_plan(cell.planned_config, cell.command, hardware, elsewhere=elsewhere)
     cluster = cell.config.cluster
     num_evaluations = cluster.evaluations if cluster.budget and cluster.evaluations else plan.batch.num_evaluations
-    episodes = num_evaluations * plan.batch.episodes_per_evaluation + plan.batch.episodes_at_end
+    episodes = num_evaluations * plan.batch.episodes_per_evaluation
+    episodes += plan.batch.episodes_at_end if cluster.evaluate_at_end else 0
     iterations = sum(work.flops for work in plan.work) * cluster.iterations
     has_flops = cluster.budget is not None and cluster.ledger != "compute/trained_tokens"
     training = min(iterations, cluster.budget or iterations) if has_flops else iterations

@@ -1,8 +1,7 @@
 """Measures a policy on named suites: environments with other rules, looks or targets, always the same tasks.
 
     Evaluator(config, actors, …)
-      .wanted(is_final=…)                    →  each suite with each temperature
-      .run(iteration, wanted, progress)      →  one row for each, and what went through the engines
+      .run(iteration, wanted, progress)      →  a row for each suite and temperature, and what went through the engines
       .generalisation_loss()                 →  the loss on demonstrations, where asked for, and what that took
 
 Episodes are measured where they are, in a Ray task; the driver gets the row.
@@ -41,17 +40,6 @@ class Evaluator:
     def __init__(self, config: Config, actors: Actors, directory: RunDirectory, chat: ChatTokens) -> None:
         self._config, self._actors, self._directory, self._chat = config, actors, directory, chat
         self._training_targets: Any = None
-
-    def wanted(self, *, is_final: bool) -> list[tuple[str, float]]:
-        """Each suite with each temperature that it is to be played at."""
-        evaluation = self._config.evaluation
-        further = evaluation.final_temperatures if is_final else ()
-        temperatures = list(dict.fromkeys((*evaluation.temperatures, *further)))
-        return [
-            (name, temperature)
-            for name, suite in evaluation.suites.items()
-            for temperature in (temperatures[: int(is_final)] if suite.only_at_end else temperatures)
-        ]
 
     def run(
         self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress

@@ -84,7 +84,7 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
         return Work(what=what, num_tokens=traffic.tokens, flops=float(flops))
 
     if command == "evaluate":
-        return [evaluation_of(config, architecture, batch, batch.episodes_per_evaluation)]
+        return [evaluation_of(config, architecture, batch, batch.episodes_per_evaluation + batch.episodes_at_end)]
     once = _traffic(config, architecture, batch, batch.num_episodes)
     learned = once.times(learner.epochs)
     found = []

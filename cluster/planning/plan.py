@@ -53,7 +53,7 @@ class Batch:
     episodes_per_evaluation: int
     """Episodes of all suites, temperatures and samples."""
     episodes_at_end: int
-    """Those more that the last evaluation has: its own temperatures, and suites that are played only there."""
+    """Those more that the evaluation at the end has: its own temperatures, and suites that are played only there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +146,7 @@ def _batch(config: Config) -> Batch:
     contexts = contexts_at_most(config.env)
     episodes = cluster.episodes_per_iteration
     steps = steps_per_iteration(config)
-    further = set(evaluation.final_temperatures) - set(evaluation.temperatures)
-    tasks = {False: 0, True: 0}
-    for suite in evaluation.suites.values():
-        tasks[suite.only_at_end] += (suite.episodes or evaluation.episodes) * evaluation.samples_per_task
+    on_the_way, at_the_end = (evaluation.num_episodes(is_final=is_final) for is_final in (False, True))
     due = {0} if cluster.evaluate_at_start else set()
     due |= {cluster.iterations} if cluster.evaluate_at_end else set()
     if cluster.evaluate_every:
@@ -163,6 +160,6 @@ def _batch(config: Config) -> Batch:
         steps_per_iteration=steps,
         num_steps=steps * cluster.iterations,
         num_evaluations=len(due),
-        episodes_per_evaluation=tasks[False] * len(evaluation.temperatures),
-        episodes_at_end=tasks[False] * len(further) + tasks[True] if cluster.evaluate_at_end else 0,
+        episodes_per_evaluation=on_the_way,
+        episodes_at_end=at_the_end - on_the_way,
     )

@@ -122,9 +122,13 @@ def _batch(plan: Plan) -> str:
         each = batch.num_episodes / learner.minibatches
         rows.append([f"{kind} a step", f"{each:,.0f}, or {each / learner.num_ranks:,.0f} for each learner rank"])
     names = ", ".join(config.evaluation.suites)
-    often = "" if plan.command == "evaluate" else f"; {_s(batch.num_evaluations, 'time')}"
-    often += f", {batch.episodes_at_end:,} more at the end" if batch.episodes_at_end else ""
-    evaluated = textwrap.wrap(f"{batch.episodes_per_evaluation:,} episodes{often}: {names}", WIDTH - 24)
+    if plan.command == "evaluate":
+        played = f"{batch.episodes_per_evaluation + batch.episodes_at_end:,} episodes"
+    else:
+        played = f"{batch.episodes_per_evaluation:,} episodes; {_s(batch.num_evaluations, 'time')}"
+        if batch.episodes_at_end and config.cluster.evaluate_at_end:
+            played += f", {batch.episodes_at_end:,} more at the end"
+    evaluated = textwrap.wrap(f"{played}: {names}", WIDTH - 24)
     rows += [["evaluation" if number == 0 else "", line] for number, line in enumerate(evaluated)]
     if plan.cache is not None:
         dialogues = plan.cache.num_tokens // config.rollout.engine.max_context_tokens

@@ -82,6 +82,12 @@ def description_of(study: Study) -> Mapping[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
+def frozen_in(study: Study) -> frozenset[str]:
+    """The arms that the study's file calls chosen: on other seeds, whatever its own say."""
+    roles = description_of(study).get("roles") or {}
+    return frozenset(name for name, role in roles.items() if (role or {}).get("dose") in ("chosen", "both"))
+
+
 def methods_of(study: Study) -> dict[str, list[str]]:
     """The runs of each method, in the study's order."""
     roles = description_of(study).get("roles") or {}
@@ -161,10 +167,7 @@ _OF_DIFFERENCE = ("value", "low", "high", "task_p", "seed_p", "n", "is_paired")
 def told(selection: Selection) -> list[str]:
     """What was chosen, a line a method, and what the study's file has to say for it."""
     words = f"{selection.suite}, {selection.study.title(selection.measure)}"
-    roles = description_of(selection.study).get("roles") or {}
-    # What the study's file calls chosen was chosen on other seeds, whatever these say.
-    is_frozen = any((role or {}).get("dose") in ("chosen", "both") for role in roles.values())
-    verb = "would be chosen on these seeds" if is_frozen else "is chosen"
+    verb = "would be chosen on these seeds" if frozen_in(selection.study) else "is chosen"
     return [*(f"{words}: {sentence_of(choice, verb)}" for choice in selection.choices), *_to_paste(selection)]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.report.choosing import Selection, choose, description_of, methods_of
+from study.report.choosing import Selection, choose, description_of, frozen_in, methods_of
 from study.report.findings import Findings, Kind, kind_of, percent
 from study.report.rates import number
 
@@ -46,12 +46,12 @@ class Doses:
         self.measure = self.study.headline(self.study.trained_suite).name
         self.suite = self.study.shifted("rule")
         roles = description_of(self.study).get("roles") or {}
+        frozen = frozen_in(self.study)
         self.cells: list[Dosed] = []
         for method, names in methods_of(self.study).items():
             told = {name: (roles.get(name) or {}).get("dose") for name in names}
-            # What the study's file calls chosen was chosen on other seeds; without it, these have chosen.
-            frozen = {name for name, dose in told.items() if dose in ("chosen", "both")}
-            chosen = frozen or (self.selection.cells if self.selection else frozenset())
+            # Where the study's file calls none of them chosen, these seeds have chosen.
+            chosen = frozen.intersection(names) or (self.selection.cells if self.selection else frozenset())
             of_method = [
                 Dosed(name, method, self._rate(name), name in chosen, told[name] in ("paper", "both")) for name in names
             ]

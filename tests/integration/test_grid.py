@@ -100,3 +100,29 @@ def test_the_best_of_each_method_is_chosen_and_can_be_frozen(made: tuple[Path, s
     frozen = {cell.name: cell.config.learner.optimizer.learning_rate for cell in Study.of(config, tmp_path).cells}
     gentle = {f"{method}_chosen" for method, choice in choices.items() if choice["chosen"].endswith(GENTLE)}
     assert frozen == {"sft": 5e-3, "rl": 5e-3, **dict.fromkeys(gentle, 1e-9)}
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_a_model_is_evaluated_on_every_suite_and_a_run_where_it_was_not(made: tuple[Path, str], tmp_path: Path) -> None:
+    study, _ = made
+    suites = {"in_distribution", "rule_shift", "validation"}
+    alone = evaluated(study.parent / "grid.yaml", f"cluster.folder={tmp_path}", "evaluation.episodes=8")
+    lines = (alone / "evaluations.jsonl").read_text().splitlines()
+    assert {(row["suite"], row["temperature"]) for row in map(json.loads, lines)} == {(suite, 1.0) for suite in suites}
+
+    run = study / "cells" / f"rl_{GENTLE}_seed0"
+    before = rows(study, f"rl_{GENTLE}")
+    assert evaluated(run, "evaluation.temperatures=[1.0,0.5]") == run
+    after = rows(study, f"rl_{GENTLE}")
+    assert after[: len(before)] == before, "what was measured stays"
+    assert sorted((row["suite"], row["temperature"]) for row in after[len(before) :]) == [
+        (suite, 0.5) for suite in sorted(suites)
+    ]
+
+
+def evaluated(what: Path, *words: str) -> Path:
+    """Where the measurements are."""
+    command = [sys.executable, "-m", "study.cli", "evaluate", str(what), *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return Path(ended.stdout.splitlines()[-1])

@@ -138,12 +138,18 @@ def test_arithmetic_of_an_iteration(tmp_path: Path) -> None:
 
 
 def test_what_is_played_only_at_the_end_is_counted_there(tmp_path: Path) -> None:
-    played = "evaluation={temperatures: [1.0], final_temperatures: [0.0, 1.0], samples_per_task: 2}"
-    suites = "evaluation.suites={easy: {episodes: 30}, last: {episodes: 7, only_at_end: true}}"
-    folder = make_folder(tmp_path / "nano")
-    batch = smoke(folder, played, "evaluation.suites.in_distribution=null", suites).batch
-    assert (batch.episodes_per_evaluation, batch.episodes_at_end) == (60, 60 + 14)
-    assert smoke(folder, played, suites, "cluster.evaluate_at_end=false").batch.episodes_at_end == 0
+    plan = smoke(
+        make_folder(tmp_path / "nano"),
+        "evaluation={temperatures: [1.0, 0.2], final_temperatures: [0.0, 1.0], samples_per_task: 2}",
+        "evaluation.suites.in_distribution=null",
+        "evaluation.suites={easy: {episodes: 30}, last: {episodes: 7, only_at_end: true}}",
+    )
+    batch, evaluation = plan.batch, plan.config.evaluation
+    assert (batch.episodes_per_evaluation, batch.episodes_at_end) == (120, 60 + 28)
+    assert evaluation.wanted(is_final=False) == [("easy", 1.0), ("easy", 0.2)]
+    final = [("easy", 1.0), ("easy", 0.2), ("easy", 0.0), ("last", 1.0), ("last", 0.2)]
+    assert evaluation.wanted(is_final=True) == final
+    assert "120 episodes; 2 times, 88 more at the end: easy, last" in render(plan)
 
 
 def test_compute_is_charged_by_part(tmp_path: Path) -> None:

@@ -99,6 +99,25 @@ def test_a_cell_has_the_studys_options_the_arms_and_its_seeds_tasks() -> None:
     assert not sft.cluster.evaluate_at_start  # its start has just been measured
 
 
+def test_what_an_arm_says_of_a_suite_itself_stands_whatever_else_changes() -> None:
+    asked = {"evaluation": {"suites": {"same": {"env": {"target": 12}}}}}
+    config = parse_config(
+        {
+            "env": {"name": "general_points"},
+            "evaluation": {"suites": {"same": {}, "other": {}}},
+            "compare": {
+                "arms": {"sft": {"command": "sft", "options": asked}},
+                "sweep": {"env.max_attempts": [1, 3]},
+            },
+        }
+    )
+    for cell, attempts in zip(cells_of(config), (1, 3), strict=True):
+        suites = suite_environments(cell.config)
+        assert cell.config.env.max_attempts == attempts
+        assert [getattr(suites[name][0], "target", None) for name in ("same", "other")] == [12, 24]
+        assert suites["same"][0].max_attempts == config.env.max_attempts
+
+
 def test_an_arm_may_train_on_another_environment_and_is_measured_on_what_all_are() -> None:
     study = {
         "arms": {
