@@ -43,12 +43,12 @@ def test_one_row_for_each_cell_and_a_sum_over_all_seeds() -> None:
     ]
     init, sft, rl, sft_chosen = planned.rows
     assert sft_chosen.cell.config.learner.optimizer.learning_rate == 1e-4
-    assert sft.training_flops == rl.training_flops == 4e12, "a budget is what an arm takes"
+    assert sft.training_flops == rl.training_flops == 2.5e12, "a budget is what an arm takes"
     assert init.training_flops == sum(work.flops for work in init.plan.work) * 20, "without one, all its iterations"
     assert sft.num_evaluations == sft.cell.config.cluster.evaluations
-    assert sft.device_hours == pytest.approx((4e12 + evaluated(sft)) / (2 * CORE_FLOPS) / 3600)
+    assert sft.device_hours == pytest.approx((2.5e12 + evaluated(sft)) / (2 * CORE_FLOPS) / 3600)
     lines = render_study(planned).splitlines()
-    assert lines[0] == "Study nano_gp_l: 12 runs, each arm with 4e+12 of compute/flops"
+    assert lines[0] == "Study nano_gp_l: 12 runs, each arm with 2.5e+12 of compute/flops"
     assert [line.split()[0] for line in lines[2:7]] == ["init", "sft", "rl", "sft_chosen", "all"]
     assert max(map(len, lines)) <= 120
 
@@ -84,7 +84,7 @@ def test_a_dry_run_prints_the_table_and_makes_nothing(capsys: pytest.CaptureFixt
 def test_one_arm_alone_runs_with_its_options_and_its_budget_and_what_the_command_says_goes_last() -> None:
     rl = arm_alone([*NANO, "learner.epochs=3"], "rl", "rl")
     assert (rl.learner.minibatches, rl.learner.epochs) == (2, 3)
-    assert (rl.cluster.budget, rl.cluster.evaluations) == (4e12, load_config(NANO).compare.evaluations)
+    assert (rl.cluster.budget, rl.cluster.evaluations) == (2.5e12, load_config(NANO).compare.evaluations)
     assert rl.compare.arms == {}
     rate = "learner.optimizer.learning_rate"
     assert arm_alone(NANO, "sft", "sft").learner.optimizer.learning_rate == 1.5e-3
