@@ -40,6 +40,9 @@ class ClusterConfig(_Options):
     """How many cores each host has."""
     memory_gib_per_node: float = Field(default=16.0, gt=0)
     """How much memory each host has."""
+    cores_per_run: int | None = Field(default=None, ge=1)
+    """How many cores of each host a run without GPUs takes, so that runs of a study have room side by side; without
+    it, all. A small model is fastest on few."""
     num_rollout_workers: int = Field(default=1, ge=1)
     """How many engines play; each takes `rollout.engine.tensor_parallel_size` GPUs."""
     iterations: int = Field(default=20, ge=1)

@@ -77,7 +77,7 @@ def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> 
     if plan.architecture is not None:
         evaluated = evaluation_of(plan.config, plan.architecture, plan.batch, episodes).flops
     devices = plan.placement.num_gpus
-    speed = devices * GPU_FLOPS if devices else hardware.cores_per_node * CORE_FLOPS
+    speed = devices * GPU_FLOPS if devices else sum(bundle["CPU"] for bundle in plan.placement.bundles) * CORE_FLOPS
     return StudyRow(
         cell=cell,
         num_seeds=num_seeds,

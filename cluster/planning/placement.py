@@ -145,7 +145,8 @@ def _on_cores(config: Config, hardware: Hardware, ranks: int, workers: int) -> P
     members = _shared(num_bundles, ranks, workers)
     spread = config.cluster.num_nodes > 1
     per_host = -(-num_bundles // hardware.num_nodes) if spread else num_bundles
-    cpus = _round_down(hardware.cores_per_node / per_host)
+    cores = min(hardware.cores_per_node, config.cluster.cores_per_run or hardware.cores_per_node)
+    cpus = _round_down(cores / per_host)
     share = max(1, int(cpus))
     # One core is for the process around the engine: threads beyond the free cores spin, and cost a factor of ten.
     threads: dict[Role, int] = {"learner": share, "rollout": max(1, share - 1)}

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.config import Config, load_config
 from cluster.planning.hardware import Hardware
-from cluster.planning.placement import Placement, Role, place
+from cluster.planning.placement import Placement, Role, place, rooms
 
 LAPTOP = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=2, memory_gib=8)
 HOST = Hardware(num_nodes=1, gpus_per_node=8, gpu_memory_gib=79.6, cores_per_node=96, memory_gib=900)
@@ -36,6 +36,16 @@ def test_who_computes_at_the_same_time_divides_the_cores() -> None:
     placed = place(config("cpu", 1, 1, "rollout.max_policy_lag=1"), cores)
     assert [actor.threads for actor in placed.actors] == [4, 3]
     assert [actor.threads for actor in place(config("cpu", 1, 1, "rollout.max_policy_lag=1"), LAPTOP).actors] == [1, 1]
+
+
+def test_runs_that_take_few_cores_have_room_side_by_side() -> None:
+    cores = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=8, memory_gib=8)
+    few = config("cpu", 1, 1, "cluster.cores_per_run=3")
+    placed = place(few, cores)
+    assert placed.bundles == ({"CPU": 3.0},)
+    assert [actor.threads for actor in placed.actors] == [3, 2]
+    assert (rooms(few, cores), rooms(few, LAPTOP), rooms(config("cpu"), cores)) == (2, 1, 1)
+    assert place(few, LAPTOP).bundles == ({"CPU": 2.0},)
 
 
 def test_more_processes_than_cores_still_fit() -> None:
