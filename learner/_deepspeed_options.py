@@ -1,7 +1,7 @@
 """What DeepSpeed is told: its configuration, and the optimizer that it works with.
 
     deepspeed_options   a configuration as `deepspeed.initialize` takes it
-    make_optimizer      AdamW over the trained parameters
+    make_optimizer      AdamW over the trained parameters, in groups
     optimizer_options   the part of it that a configuration decides and a checkpoint does not
 
 Whatever changes a number is said here: DeepSpeed's defaults differ between its versions.
@@ -15,6 +15,7 @@ from torch import nn
 
 from learner._gradients import ClippedAdamW
 from learner.config import DeepSpeedConfig, OptimizerConfig
+from learner.parts import ParameterGroup
 
 REDUCE_BUCKET_NUMEL = 200_000_000
 """The most gradient values that are summed over ranks at once."""
@@ -36,7 +37,7 @@ def deepspeed_options(
             "learner.deepspeed.offload_optimizer is true with zero_stage 0, at which DeepSpeed keeps the optimizer's "
             "state beside the model; set zero_stage to 1, 2 or 3"
         )
-    stage = real_stage(sharing, dtype)
+    stage = sharing.real_stage(dtype)
     zero: dict[str, Any] = {
         "stage": stage,
         "reduce_bucket_size": min(REDUCE_BUCKET_NUMEL, sum(parameter.numel() for parameter in trained)),
@@ -63,21 +64,17 @@ def deepspeed_options(
     }
 
 
-def real_stage(sharing: DeepSpeedConfig, dtype: str) -> int:
-    """The stage at which DeepSpeed runs: below 2 it would add up micro-batches in bfloat16."""
-    return max(sharing.zero_stage, 2) if dtype == "bfloat16" else sharing.zero_stage
-
-
 def make_optimizer(
-    trained: Sequence[nn.Parameter], optimizer: OptimizerConfig, sharing: DeepSpeedConfig, dtype: str
+    groups: Sequence[ParameterGroup], optimizer: OptimizerConfig, sharing: DeepSpeedConfig, dtype: str
 ) -> torch.optim.AdamW:
-    """AdamW, which at stage 0 also has to clip."""
+    """AdamW, which at stage 0 also has to clip; groups may differ in their learning rate."""
     options = {"lr": optimizer.learning_rate, **optimizer_options(optimizer)}
     # On a GPU one pass without temporaries; on CPUs the plain loop, which is PyTorch's reference bit for bit.
     options["fused"] = torch.cuda.is_available() and not sharing.offload_optimizer
-    if real_stage(sharing, dtype) == 0:
-        return ClippedAdamW(trained, optimizer.max_gradient_norm, **options)
-    return torch.optim.AdamW(trained, **options)
+    grouped: Any = [{"params": list(group.parameters)} for group in groups]
+    if sharing.real_stage(dtype) == 0:
+        return ClippedAdamW(grouped, optimizer.max_gradient_norm, **options)
+    return torch.optim.AdamW(grouped, **options)
 
 
 def optimizer_options(optimizer: OptimizerConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 learner:
   preset: paper          # turn-level credit and one ratio for each answer; or `token`, the default
   loss: {clip: 0.2}      # what is written beside the preset goes before it
+  advantage: {kind: grpo}  # stands for its paper's normalisation and mean too, unless they are written beside it
 """
 
 from typing import Any, Literal, Self
@@ -19,6 +20,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "value_head": {"hidden_sizes": (1024, 512)},
     },
 }
+KINDS: dict[str, dict[str, Any]] = {
+    "grpo": {"advantage": {"normalise": "none"}, "loss": {"aggregate": "sequence_mean"}},
+    "dr_grpo": {"advantage": {"normalise": "none"}, "loss": {"aggregate": "constant"}},
+    "rloo": {"advantage": {"normalise": "none"}, "loss": {"aggregate": "constant"}},
+}
+"""What `advantage.kind` stands for beside the advantage itself: the algorithm of its paper."""
 CHECKPOINT_OPTIONS = {
     "num_ranks": "learner.num_ranks",
     "zero_stage": "learner.deepspeed.zero_stage",
@@ -49,6 +56,11 @@ class ValueHeadConfig(_Options):
     """Widths of its hidden layers; empty for one linear layer."""
     stop_gradient: bool = False
     """Whether the value loss trains the head alone and leaves the shared model as it is."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Its highest learning rate, which rises and falls as the model's does; the model's own where not set. A fresh
+    head needs far more than a model: at 1e-6 it hardly learns."""
+    warmup_updates: int = Field(default=0, ge=0)
+    """In so many updates at the beginning it learns alone, and the policy stays as it is."""
 
 
 class OptimizerConfig(_Options):
@@ -56,6 +68,8 @@ class OptimizerConfig(_Options):
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """The highest learning rate."""
+    part_learning_rates: dict[Literal["vision_tower", "projector", "language_model"], float] = {}
+    """Those of parts of the model that have another."""
     end_learning_rate: float = Field(default=0.0, ge=0)
     """What the schedule falls to."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -99,7 +113,7 @@ class AdvantageConfig(_Options):
     """Weight of later answers' surprises."""
     normalise: Literal["none", "std", "mean_std"] = "std"
     """Over all sampled tokens of an update, or with `turn` over all answers: divide by the standard deviation, and with
-    `mean_std` also centre."""
+    `mean_std` also centre. `grpo`, `dr_grpo` and `rloo` have `none` unless told otherwise, as their papers do."""
 
     @property
     def needs_values(self) -> bool:
@@ -117,6 +131,13 @@ class LossConfig(_Options):
 
     ratio: Literal["token", "answer"] = "token"
     """Whether new and old policy are compared token by token or by the summed log-probability of the answer."""
+    aggregate: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
+    """Of what the losses of single tokens, or answers, become one. `token_mean`: their mean over the whole step.
+    `sequence_mean`: the mean over each episode's, and of these over episodes, as GRPO has it; the default of `grpo`.
+    `constant`: each episode's sum, divided by `episode_length`, and the mean of these over episodes, as Dr. GRPO and
+    RLOO have it; the default of `dr_grpo` and `rloo`."""
+    episode_length: float = Field(default=1.0, gt=0)
+    """What `aggregate: constant` divides by, whatever an episode's length is."""
     reasoning_weight: float = Field(default=1.0, ge=0)
     """With `ratio: answer`, the weight in the sum of what stands before the answer's action; the action's is 1."""
     clip: float = Field(default=0.2, gt=0)
@@ -160,6 +181,10 @@ class DeepSpeedConfig(_Options):
     """Whether the optimizer's state lives in host memory."""
     gradient_checkpointing: bool = False
     """Whether activations are computed twice instead of kept."""
+
+    def real_stage(self, dtype: str) -> int:
+        """The stage at which DeepSpeed runs: below 2 it would add up micro-batches in bfloat16."""
+        return max(self.zero_stage, 2) if dtype == "bfloat16" else self.zero_stage
 
 
 class LearnerConfig(_Options):
@@ -216,7 +241,9 @@ class LearnerConfig(_Options):
     def _fill_in_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return _beside(PRESETS.get(str(given.get("preset", "token")), {}), given)
+        given = _beside(PRESETS.get(str(given.get("preset", "token")), {}), given)
+        credit = given.get("advantage")
+        return _beside(KINDS.get(str(credit.get("kind")), {}) if isinstance(credit, dict) else {}, given)
 
 
 def _beside(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +38,7 @@ from learner._sharded import (
     set_random_states,
 )
 from learner.config import DeepSpeedConfig, OptimizerConfig
+from learner.parts import ParameterGroup
 
 __all__ = [
     "CheckpointMismatch",
@@ -121,16 +122,33 @@ class DistributedEngine:
     it: none may leave out the layers that look at pictures because its share of the episodes shows none.
     """
 
-    def __init__(self, engine: Any, watch: FiniteWatch, optimizer: OptimizerConfig, layout: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        watch: FiniteWatch,
+        optimizer: OptimizerConfig,
+        groups: Sequence[ParameterGroup],
+        layout: dict[str, Any],
+    ) -> None:
         self._engine = engine
         self._watch = watch
         self._optimizer = optimizer
+        self._groups = groups
         self._layout = layout
         self._step = 0
 
     @classmethod
-    def start(cls, module: nn.Module, *, optimizer: OptimizerConfig, sharing: DeepSpeedConfig, dtype: str) -> Self:
-        """Take over the module, with rank 0's weights on all ranks; `join_ranks` comes first."""
+    def start(
+        cls,
+        module: nn.Module,
+        *,
+        optimizer: OptimizerConfig,
+        sharing: DeepSpeedConfig,
+        dtype: str,
+        groups: Sequence[ParameterGroup] = (),
+    ) -> Self:
+        """Take over the module, with rank 0's weights on all ranks; `join_ranks` comes first. `groups` are all its
+        trained parameters, if not all have one learning rate."""
         import deepspeed
 
         num_ranks = torch.distributed.get_world_size()
@@ -138,10 +156,11 @@ class DistributedEngine:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         config = deepspeed_options(trained, optimizer, sharing, dtype=dtype, num_ranks=num_ranks)
         watch = FiniteWatch(trained)
-        adamw = make_optimizer(trained, optimizer, sharing, dtype)
+        groups = groups or (ParameterGroup("all", trained, optimizer.learning_rate),)
+        adamw = make_optimizer(groups, optimizer, sharing, dtype)
         engine, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=config)
         assert engine.train_batch_size() == num_ranks and engine.gradient_accumulation_steps() == 1
-        return cls(engine, watch, optimizer, layout)
+        return cls(engine, watch, optimizer, groups, layout)
 
     @property
     def module(self) -> nn.Module:
@@ -160,11 +179,13 @@ class DistributedEngine:
             self._engine.optimizer.clear_backward_seen_flag()
         self._engine.backward(scaled, scale_wrt_gas=False)
 
-    def step(self) -> StepReport:
-        """Step with the sum of all gradients since the last step; NonFinite, and no step, if any was not finite."""
+    def step(self, only: str | None = None) -> StepReport:
+        """Step with the sum of all gradients since the last step, or the group `only` alone; NonFinite, and no step, if
+        any was not finite."""
         learning_rate = learning_rate_at(self._optimizer, self._step)
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        risen = learning_rate / self._optimizer.learning_rate
+        for group, ours in zip(self._engine.optimizer.param_groups, self._groups, strict=True):
+            group["lr"] = ours.learning_rate * risen if only in (None, ours.name) else 0.0
         self._engine.step()
         for buffer in gradient_buffers(self._engine.optimizer):
             buffer.zero_()

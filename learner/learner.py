@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from learner.batch import Layout, MicroBatch, choose_layout, empty_micro_batch, 
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
 from learner.pictures import PictureReader
-from learner.policy_model import PolicyModel, load_policy, size_of
+from learner.policy_model import CRITIC, PolicyModel, load_policy, size_of
 from learner.ppo import reinforcement, weigh
 from learner.scorer import Scorer
 from learner.sequence import TrainingSequence, Trajectory
@@ -95,9 +96,8 @@ class Learner:
             self.policy.backbone,
             has_flash_attention=self.policy.backbone.config._attn_implementation == "flash_attention_2",
         )
-        self.engine = DistributedEngine.start(
-            self.policy, optimizer=config.optimizer, sharing=config.deepspeed, dtype=config.dtype
-        )
+        options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
+        self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
         self._scorer = Scorer(self.engine, self.policy, config, temperature)
         self._scorer.load_reference(folder, chat.forbidden_token_ids)
 
@@ -171,7 +171,8 @@ class Learner:
         needs_policy = config.old_logprobs == "learner" or config.advantage.needs_values
         for batch in work.batches():
             if needs_policy:
-                predictions = self._scorer.predict(batch, table)
+                mode = Mode.LOGPROBS if config.old_logprobs == "learner" else Mode.VALUES
+                predictions = self._scorer.predict(batch, table, mode)
                 if config.old_logprobs == "learner":
                     table.old_logprobs[batch.numbers] = predictions.logprobs.float().cpu()
                 if config.advantage.needs_values:
@@ -189,22 +190,27 @@ class Learner:
         advantages = weigh(table, work.sequences, groups, self._config, gather)
         reinforced = ~table.is_demonstration
         gaps = (table.old_logprobs - table.sampled_logprobs)[reinforced].abs().double().numpy()
-        rows = gather(np.array([[len(gaps), gaps.sum(), gaps.max(initial=0.0), advantages.returns.sum()]]))
+        at = advantages.is_value_target
+        rows = gather(
+            np.array([[len(gaps), gaps.sum(), gaps.max(initial=0.0), at.sum(), advantages.returns[at].sum()]])
+        )
         count = max(rows[:, 0].sum(), 1)
         metrics = {"rollout_gap_mean": rows[:, 1].sum() / count, "rollout_gap_max": rows[:, 2].max()}
         if self._config.advantage.needs_values:
-            at = advantages.is_value_target
             values = table.values[reinforced].double().numpy()[at]
-            metrics["return_mean"] = rows[:, 3].sum() / count
+            metrics["return_mean"] = rows[:, 4].sum() / max(rows[:, 3].sum(), 1)
             metrics["explained_variance"] = explained_variance(values, advantages.returns[at], gather)
         return {name: float(value) for name, value in metrics.items()}
 
     def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
         """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
+        alone = self._config.advantage.needs_values and self.version < self._config.value_head.warmup_updates
+        self.policy.critic_learns_alone = alone
         contexts = []
         for step in work.steps:
             counts = Totals.count(torch.cat([batch.numbers for batch in step]), work.table)
-            contexts.append(Step(work.table, Totals(self.engine.sum(counts)), self._config, statistics))
+            totals = Totals(self.engine.sum(counts))
+            contexts.append(Step(work.table, totals, self._config, statistics, critic_only=alone))
         reports, trained, compared = [], Traffic(), Traffic()
         for epoch in range(self._config.epochs):
             order = list(range(len(work.steps)))
@@ -214,7 +220,7 @@ class Learner:
                     self.engine.accumulate(self._loss(batch, contexts[step]))
                     trained += batch.traffic
                     compared += batch.traffic if self._compares(contexts[step]) else Traffic()
-                reports.append(self.engine.step())
+                reports.append(self.engine.step(only=CRITIC if alone else None))
         return reports, trained, compared
 
     def _compares(self, step: Step) -> bool:
@@ -224,10 +230,9 @@ class Learner:
     def _loss(self, batch: MicroBatch, step: Step) -> torch.Tensor:
         """This rank's share of the step's loss."""
         config, table, totals = self._config, step.table, step.totals
-        compares = self._compares(step)
-        mode = Mode.DISTRIBUTIONS if compares else _mode_of_play(config) if totals.tokens else Mode.LOGPROBS
-        predictions = self._scorer.predict(batch, table, mode)
-        reference = self._scorer.predict_reference(batch, table, mode) if compares else None
+        reference = self._scorer.reference_distributions(batch, table) if self._compares(step) else None
+        mode = _mode_of_play(config) if totals.tokens else Mode.LOGPROBS
+        predictions = self._scorer.predict(batch, table, mode, reference)
         # Every parameter gets a gradient, if only zero, or ranks would not reduce the same ones.
         loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
         numbers = batch.numbers.to(table.rewards.device)
@@ -235,7 +240,7 @@ class Learner:
             part = reinforcement(predictions, numbers, step)
             loss = loss + config.rl_weight * part
         if totals.imitation_weight:
-            part = imitation(predictions, reference, numbers, step)
+            part = imitation(predictions, numbers, step)
             loss = loss + config.sft_weight * part
         return loss
 

@@ -1,10 +1,9 @@
-"""Losses as sums over sampled tokens; whoever sums over micro-batches and ranks has divided by global counts before.
+"""Losses of sampled tokens; whoever sums over micro-batches and ranks has divided by global counts before.
 
-    policy_loss      clipped ratio by token or by answer, dual clip, importance weights
+    policy_losses    clipped ratio by token or by answer, dual clip, importance weights
     value_loss       clipped squared error
     divergence       k1, k2, k3 estimates of the divergence from a reference
     imitation_loss   weighted cross-entropy
-    full_divergence  of one distribution from another, over the whole vocabulary
 
 Legend: n sampled tokens, m answers; `answers` [n] numbers each token's answer from 0 to m − 1.
 """
@@ -13,15 +12,19 @@ import torch
 
 from learner.config import LossConfig
 
+LARGEST_LOG_RATIO = 10.0
+"""A token that one policy finds e^10 times as likely as the other is as far off as can be told: k3 grows as this ratio,
+and one such token would outweigh all others."""
 
-def policy_loss(
+
+def policy_losses(
     logprobs: torch.Tensor,
     old_logprobs: torch.Tensor,
     sampled_logprobs: torch.Tensor,
     advantages: torch.Tensor,
     config: LossConfig,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of −advantage × ratio, clipped, and whether each ratio was clipped; over tokens, or over answers.
+    """Of each token, or answer, −advantage × ratio, clipped, and whether the ratio was clipped.
 
     With `ratio: answer` the arguments are sums over answers, see `by_answer`.
     """
@@ -33,7 +36,7 @@ def policy_loss(
         gains = torch.where(advantages < 0, torch.maximum(gains, config.dual_clip * advantages), gains)
     weights = importance_weights(old_logprobs, sampled_logprobs, config.importance_cap)
     was_clipped = (ratios * advantages > clipped * advantages).detach()
-    return -(weights * gains).sum(), was_clipped
+    return -weights * gains, was_clipped
 
 
 def importance_weights(old_logprobs: torch.Tensor, sampled_logprobs: torch.Tensor, cap: float | None) -> torch.Tensor:
@@ -61,7 +64,7 @@ def value_loss(
 
 def divergence(logprobs: torch.Tensor, reference_logprobs: torch.Tensor, estimator: str) -> torch.Tensor:
     """[n] estimates of the divergence from the reference, each from the one token that was sampled."""
-    log_ratios = logprobs - reference_logprobs
+    log_ratios = (logprobs - reference_logprobs).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     if estimator == "k1":
         return log_ratios
     if estimator == "k2":
@@ -72,9 +75,3 @@ def divergence(logprobs: torch.Tensor, reference_logprobs: torch.Tensor, estimat
 def imitation_loss(logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The weighted sum of cross-entropies."""
     return -(weights * logprobs).sum()
-
-
-def full_divergence(log_distributions: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """[n] the divergence of each distribution from the reference's, both as log-probabilities [n, vocabulary]."""
-    differences = (log_distributions - reference).nan_to_num(0.0)  # of two tokens that are both forbidden
-    return (log_distributions.exp() * differences).sum(dim=-1)

@@ -1,5 +1,11 @@
 """Which part of a model a parameter belongs to, by its name; without torch, so that plans can ask too."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+
 PARTS = {
     "projector": ("connector", "multi_modal_projector", "merger", "projector", "deepstack_merger_list"),
     "vision_tower": ("vision_tower", "vision_model", "visual"),
@@ -14,3 +20,12 @@ def part_of(name: str) -> str:
     """`projector`, `vision_tower` or `language_model`."""
     words = set(name.split("."))
     return next((part for part, names in PARTS.items() if words & set(names)), "language_model")
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that have one learning rate: `ParameterGroup("critic", [weight, bias], 1e-3)`."""
+
+    name: str
+    parameters: Sequence["Parameter"]
+    learning_rate: float
+    """The highest; it rises and falls as that of `OptimizerConfig` does."""

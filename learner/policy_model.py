@@ -16,13 +16,17 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.model_size import ModelSize, Weight, model_size
-from learner.parts import part_of
-from learner.token_scorer import Drawing, Mode, score_tokens
+from learner.parts import ParameterGroup, part_of
+from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
+
+CRITIC = "critic"
+"""The group of the value head's parameters."""
 
 
 class ModelError(ValueError):
@@ -34,11 +38,11 @@ class Predictions:
     """What the model says of n sampled tokens in k sequences; what the first three are stands in token_scorer.py."""
 
     logprobs: torch.Tensor
-    """[n]"""
+    """[n], or [0] where only states were asked about"""
     entropies: torch.Tensor | None
     """[n]"""
-    log_distributions: torch.Tensor | None
-    """[n, vocabulary]"""
+    divergences: torch.Tensor | None
+    """[n]"""
     values: torch.Tensor
     """[n] the critic's worth of the state before each sampled token."""
     after: torch.Tensor
@@ -57,31 +61,68 @@ class PolicyModel(nn.Module):
         self.value_head = _value_head(width, value_head.hidden_sizes)
         self.critic_widths = (width, *value_head.hidden_sizes, 1)
         self.stops_gradient = value_head.stop_gradient
+        self.critic_learns_alone = False
         self._forbidden = list(forbidden_token_ids)
 
     def forward(
-        self, batch: MicroBatch, is_drawn: torch.Tensor, temperature: float, mode: Mode = Mode.LOGPROBS
+        self,
+        batch: MicroBatch,
+        is_drawn: torch.Tensor,
+        temperature: float,
+        mode: Mode = Mode.LOGPROBS,
+        reference: Distributions | None = None,
     ) -> Predictions:
         """`is_drawn` [n] tells tokens that were drawn, at the temperature and none forbidden, from demonstrated."""
         hidden = self._hidden_states(batch)
-        output_layer: Any = self.backbone.get_output_embeddings()
-        scores = score_tokens(
-            hidden[batch.sampled_at - 1],
-            batch.token_ids.flatten()[batch.sampled_at],
-            output_layer,
-            Drawing(is_drawn=is_drawn, temperature=temperature, forbidden_token_ids=self._forbidden),
-            mode,
-        )
-        seen = hidden.detach() if self.stops_gradient else hidden
-        values = self.value_head(torch.cat([seen[batch.sampled_at - 1], seen[batch.ends_at]])).float()[:, 0]
+        scores = None
+        if mode is not Mode.VALUES:
+            scores = score_tokens(
+                hidden[batch.sampled_at - 1],
+                batch.token_ids.flatten()[batch.sampled_at],
+                self.output_layer,
+                self._drawing(is_drawn, temperature),
+                mode,
+                reference,
+            )
+        seen = hidden.detach() if self.stops_gradient or self.critic_learns_alone else hidden
+        values = self.value_head(torch.cat([seen[batch.sampled_at - 1], seen[batch.ends_at]]))[:, 0]
         num_tokens = len(batch.sampled_at)
         return Predictions(
-            logprobs=scores.logprobs,
-            entropies=scores.entropies,
-            log_distributions=scores.log_distributions,
+            logprobs=scores.logprobs if scores else hidden.new_empty(0),
+            entropies=scores and scores.entropies,
+            divergences=scores and scores.divergences,
             values=values[:num_tokens],
             after=values[num_tokens:],
         )
+
+    def parameter_groups(self, config: LearnerConfig) -> list[ParameterGroup]:
+        """What is trained, by its learning rate; the critic apart where it has one of its own or learns alone."""
+        rates, critic = config.optimizer.part_learning_rates, config.value_head
+        grouped: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                part = part_of(name)
+                group = part if part in rates else "model"
+                if name.startswith("value_head.") and (critic.learning_rate or critic.warmup_updates):
+                    group = CRITIC
+                grouped.setdefault(group, []).append(parameter)
+        own = {**rates, CRITIC: critic.learning_rate or config.optimizer.learning_rate}
+        common = config.optimizer.learning_rate
+        return [ParameterGroup(name, group, own.get(name, common)) for name, group in grouped.items()]
+
+    @torch.no_grad()
+    def distributions(self, batch: MicroBatch, is_drawn: torch.Tensor, temperature: float) -> Distributions:
+        """What each of the n tokens is drawn from, to compare another policy with: it can be asked for any of them."""
+        hidden = self._hidden_states(batch)[batch.sampled_at - 1]
+        return distributions(hidden, self.output_layer, self._drawing(is_drawn, temperature))
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """What makes logits of states."""
+        return self.backbone.get_output_embeddings()  # pyright: ignore[reportReturnType]
+
+    def _drawing(self, is_drawn: torch.Tensor, temperature: float) -> Drawing:
+        return Drawing(is_drawn=is_drawn, temperature=temperature, forbidden_token_ids=self._forbidden)
 
     def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """[B * R, width]"""
@@ -99,6 +140,12 @@ def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequen
     if config.lora.rank:
         torch.manual_seed(config.seed)
         _add_lora(backbone, config.lora)
+        if config.deepspeed.zero_stage == 3 and not isinstance(backbone.get_output_embeddings(), OutputLayer):
+            # It is called once for every few tokens, and ranks would put its weights together unequally often.
+            raise ModelError(
+                f"learner.lora.target_modules={list(config.lora.target_modules)}: the output layer is among them; "
+                "learner.deepspeed.zero_stage=3 cannot share it, so leave it out, or take zero_stage=2"
+            )
     torch.manual_seed(config.seed)
     policy = PolicyModel(backbone, config.value_head, forbidden_token_ids)
     policy.value_head.to(backbone.dtype)
@@ -142,6 +189,9 @@ def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
         attn_implementation="flash_attention_2" if use_flash else "sdpa",
     )
     _check_output_layer(backbone)
+    output_layer: Any = backbone.get_output_embeddings()
+    if type(output_layer) is nn.Linear:
+        output_layer.__class__ = OutputLayer
     # What was drawn without dropout must be scored without it.
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
@@ -183,12 +233,19 @@ def _check_output_layer(backbone: Any) -> None:
         )
 
 
+class _PreciseLinear(nn.Linear):
+    """Computes in float32 also where the model does not: returns are told apart by less than bfloat16 can."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return functional.linear(input.float(), self.weight.float(), self.bias.float())
+
+
 def _value_head(width: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for hidden_size in hidden_sizes:
-        layers += [nn.Linear(width, hidden_size), nn.ReLU()]
+        layers += [_PreciseLinear(width, hidden_size), nn.ReLU()]
         width = hidden_size
-    last = nn.Linear(width, 1)
+    last = _PreciseLinear(width, 1)
     # The first estimate is zero everywhere: no worse than any other, and it moves the shared model nowhere by accident.
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -11,7 +11,7 @@ import torch
 
 from learner.advantage import Advantages, Gather, Trajectories, compute_advantages
 from learner.config import LearnerConfig
-from learner.loss import by_answer, divergence, policy_loss, value_loss
+from learner.loss import by_answer, divergence, policy_losses, value_loss
 from learner.policy_model import Predictions
 from learner.sequence import TrainingSequence, Trajectory
 from learner.token_table import Step, TokenTable
@@ -31,8 +31,7 @@ def weigh(
     played = [sequence for sequence in sequences if not sequence.is_demonstration]
     order = list(dict.fromkeys(sequence.trajectory for sequence in played))
     is_truncated = {sequence.trajectory: sequence.is_truncated for sequence in played}
-    last = np.flatnonzero(np.diff(episodes.numpy(), append=len(order))) if order else np.zeros(0, np.int64)
-    after = table.after[reinforced].double().numpy()[last]
+    after = _after(table, reinforced, episodes.numpy(), config)
     advantages = compute_advantages(
         Trajectories(
             episodes=episodes.numpy(),
@@ -51,38 +50,54 @@ def weigh(
     return advantages
 
 
+def _after(table: TokenTable, reinforced: torch.Tensor, episodes: np.ndarray, config: LearnerConfig) -> np.ndarray:
+    """For each episode, what the critic says of what follows its last token."""
+    lasts = np.flatnonzero(np.diff(episodes, append=episodes[-1:] + 1))
+    if config.advantage.kind != "turn":
+        return table.after[reinforced].double().numpy()[lasts]
+    # This critic knows the states in which turns start, and none within an answer: who was cut off in the midst of a
+    # turn has before him what he had when it started.
+    turns = table.turns[reinforced].numpy()
+    firsts = np.flatnonzero(np.diff(np.stack([episodes, turns]), prepend=-1).any(axis=0))
+    starts = firsts[np.searchsorted(firsts, lasts, side="right") - 1]
+    return table.values[reinforced].double().numpy()[starts]
+
+
 def reinforcement(predictions: Predictions, numbers: torch.Tensor, step: Step) -> torch.Tensor:
     """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
-    table, totals, options = step.table, step.totals, step.config.loss
+    table, options = step.table, step.config.loss
     reinforced = ~table.is_demonstration[numbers]
     numbers = numbers[reinforced]
     logprobs = predictions.logprobs[reinforced]
-    loss = _policy(logprobs, numbers, step)
-    if totals.value_targets:
-        at = table.is_value_target[numbers]
-        of_critic = value_loss(
-            predictions.values[reinforced][at],
-            table.values[numbers][at],
-            table.returns[numbers][at],
-            options.value_clip,
-        )
-        step.statistics.add("value_loss", of_critic.detach(), int(at.sum()))
-        loss = loss + options.value_coefficient * of_critic / totals.value_targets
+    loss = _critic(predictions.values[reinforced], numbers, step)
+    if step.critic_only:
+        return loss
+    loss = loss + _policy(logprobs, numbers, step)
+    shares = step.token_shares(numbers)
     if predictions.entropies is not None:
-        entropy = predictions.entropies[reinforced].sum()
-        step.statistics.add("entropy", entropy.detach(), len(numbers))
-        loss = loss - options.entropy_coefficient * entropy / totals.tokens
+        entropies = predictions.entropies[reinforced]
+        step.statistics.add("entropy", entropies.detach().sum(), len(numbers))
+        loss = loss - options.entropy_coefficient * (shares * entropies).sum()
     if options.kl_coefficient:
-        distance = divergence(logprobs, table.reference_logprobs[numbers], options.kl_estimator).sum()
-        step.statistics.add("kl_reference", distance.detach(), len(numbers))
-        loss = loss + options.kl_coefficient * distance / totals.tokens
+        distances = divergence(logprobs, table.reference_logprobs[numbers], options.kl_estimator)
+        step.statistics.add("kl_reference", distances.detach().sum(), len(numbers))
+        loss = loss + options.kl_coefficient * (shares * distances).sum()
     return loss
+
+
+def _critic(values: torch.Tensor, numbers: torch.Tensor, step: Step) -> torch.Tensor:
+    table, options = step.table, step.config.loss
+    at = table.is_value_target[numbers]
+    targets = numbers[at]
+    loss = value_loss(values[at], table.values[targets], table.returns[targets], options.value_clip)
+    step.statistics.add("value_loss", loss.detach(), len(targets))
+    return options.value_coefficient * loss / max(step.totals.value_targets, 1)
 
 
 def _policy(logprobs: torch.Tensor, numbers: torch.Tensor, step: Step) -> torch.Tensor:
     table, options, statistics = step.table, step.config.loss, step.statistics
     old, sampled = table.old_logprobs[numbers], table.sampled_logprobs[numbers]
-    advantages, count = table.advantages[numbers], step.totals.tokens
+    advantages, shares = table.advantages[numbers], step.token_shares(numbers)
     statistics.add("kl_old", divergence(logprobs.detach(), old, "k3").sum(), len(numbers))
     if options.ratio == "answer":
         found, answers = torch.unique(table.answers[numbers], return_inverse=True)
@@ -90,8 +105,8 @@ def _policy(logprobs: torch.Tensor, numbers: torch.Tensor, step: Step) -> torch.
         lengths = by_answer(ones, ones, answers, len(found))
         advantages = by_answer(advantages, ones, answers, len(found)) / lengths
         logprobs, old, sampled = (by_answer(each, weights, answers, len(found)) for each in (logprobs, old, sampled))
-        count = step.totals.answers
-    loss, was_clipped = policy_loss(logprobs, old, sampled, advantages, options)
-    statistics.add("policy_loss", loss.detach(), len(was_clipped))
+        shares = torch.zeros_like(old).index_copy(0, answers, step.answer_shares(numbers))
+    losses, was_clipped = policy_losses(logprobs, old, sampled, advantages, options)
+    statistics.add("policy_loss", losses.detach().sum(), len(was_clipped))
     statistics.add("clip_fraction", was_clipped.sum(), len(was_clipped))
-    return loss / max(count, 1)
+    return (shares * losses).sum()

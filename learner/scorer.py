@@ -8,7 +8,7 @@ from learner.batch import MicroBatch
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.policy_model import PolicyModel, Predictions, adapters_off, load_backbone
-from learner.token_scorer import Mode
+from learner.token_scorer import Distributions, Mode
 from learner.token_table import TokenTable
 
 
@@ -35,18 +35,37 @@ class Scorer:
         """Where the model is."""
         return next(self._policy.parameters()).device
 
-    def predict(self, batch: MicroBatch, table: TokenTable, mode: Mode = Mode.LOGPROBS) -> Predictions:
-        """By the policy as it is now."""
-        return self._call(self._engine.module, batch, table, mode)
+    def predict(
+        self,
+        batch: MicroBatch,
+        table: TokenTable,
+        mode: Mode = Mode.LOGPROBS,
+        reference: Distributions | None = None,
+    ) -> Predictions:
+        """By the policy as it is now; held against what `reference` draws from, if it is given."""
+        return self._engine.module(*self._asked(batch, table), mode, reference)
 
     @torch.no_grad()
-    def predict_reference(self, batch: MicroBatch, table: TokenTable, mode: Mode = Mode.LOGPROBS) -> Predictions:
+    def predict_reference(self, batch: MicroBatch, table: TokenTable) -> Predictions:
         """By the policy as it was in the beginning."""
         if self._reference is not None:
-            return self._call(self._reference, batch, table, mode)
+            return self._reference(*self._asked(batch, table))
         with adapters_off(self._policy):
-            return self._call(self._engine.module, batch, table, mode)
+            return self._engine.module(*self._asked(batch, table))
 
-    def _call(self, module: torch.nn.Module, batch: MicroBatch, table: TokenTable, mode: Mode) -> Predictions:
+    def reference_distributions(self, batch: MicroBatch, table: TokenTable) -> Distributions:
+        """What the policy drew from in the beginning."""
+        if self._reference is not None:
+            return self._reference.distributions(*self._asked(batch, table))
+        with adapters_off(self._policy):
+            of = self._policy.distributions(*self._asked(batch, table))
+
+        def of_beginning(rows: slice) -> torch.Tensor:
+            with adapters_off(self._policy.output_layer):
+                return of(rows)
+
+        return of_beginning
+
+    def _asked(self, batch: MicroBatch, table: TokenTable) -> tuple[MicroBatch, torch.Tensor, float]:
         is_drawn = ~table.is_demonstration[batch.numbers.to(table.is_demonstration.device)]
-        return module(batch.to(self.device), is_drawn.to(self.device), self._temperature, mode)
+        return batch.to(self.device), is_drawn.to(self.device), self._temperature

@@ -2,23 +2,19 @@
 
 import torch
 
-from learner.loss import full_divergence, imitation_loss
+from learner.loss import imitation_loss
 from learner.policy_model import Predictions
 from learner.token_table import Step
 
 
-def imitation(
-    predictions: Predictions, reference: Predictions | None, numbers: torch.Tensor, step: Step
-) -> torch.Tensor:
+def imitation(predictions: Predictions, numbers: torch.Tensor, step: Step) -> torch.Tensor:
     """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
     weights = step.table.imitation_weights[numbers]
     loss = imitation_loss(predictions.logprobs, weights)
     weight = float(weights.sum())
     step.statistics.add("sft_loss", loss.detach(), weight)
-    if reference is not None:
-        assert predictions.log_distributions is not None
-        assert reference.log_distributions is not None
-        distance = (weights * full_divergence(predictions.log_distributions, reference.log_distributions)).sum()
+    if predictions.divergences is not None:
+        distance = (weights * predictions.divergences).sum()
         step.statistics.add("sft_kl", distance.detach(), weight)
         loss = loss + step.config.sft.kl_coefficient * distance
     return loss / max(step.totals.imitation_weight, 1e-12)

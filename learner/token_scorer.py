@@ -1,28 +1,46 @@
 """From hidden states to what the losses need of each sampled token: here alone does the output layer run.
 
     score_tokens(hidden, token_ids, output_layer, drawing, mode)   →  TokenScores
+    distributions(hidden, output_layer, drawing)                   →  log-distributions, a few rows at a time
 
-Legend: n sampled tokens.
+A large vocabulary's logits are most of what a training step would keep. So they are made for a few tokens at a time,
+and again when gradients are wanted; the plain case goes through PyTorch's fused cross-entropy, which does the same.
+
+Legend: n sampled tokens, V tokens in the vocabulary.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+FEW_LOGITS = 2**21
+"""So many numbers (8 MiB) are made at once."""
+SHARE = 0.25
+"""Of more than these, such a part at once, all copies of it counted: smaller parts take longer."""
+COPIES, LEARNED_COPIES = 3, 8
+"""How many are alive at a time, without gradients or in PyTorch's fused cross-entropy, and where gradients pass."""
+
+Distributions = Callable[[slice], torch.Tensor]
+"""Which of the n tokens  →  [of these, V] their log-distributions."""
 
 
 class Mode(Enum):
     """How much is asked of each token; each mode gives what those above it give."""
 
+    VALUES = "values"
+    """Of states alone: the output layer does not run."""
     LOGPROBS = "log-probabilities"
     """Of the sampled tokens."""
     ENTROPIES = "entropies"
     """To be told, not learned from."""
     LEARNED_ENTROPIES = "learned entropies"
     """With their gradients."""
-    DISTRIBUTIONS = "distributions"
-    """Over the whole vocabulary: n × vocabulary numbers are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,43 +53,177 @@ class Drawing:
     forbidden_token_ids: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenScores:
+class TokenScores(NamedTuple):  # in no other container would DeepSpeed find what comes out of a layer it shares
     """What the policy says of n sampled tokens."""
 
     logprobs: torch.Tensor
     """[n] of each, in the distribution that it is drawn from."""
-    entropies: torch.Tensor | None
+    entropies: torch.Tensor | None = None
     """[n] of that distribution, where asked for."""
-    log_distributions: torch.Tensor | None
-    """[n, vocabulary], where asked for."""
+    divergences: torch.Tensor | None = None
+    """[n] of that distribution from the reference's, where one was given."""
+
+
+class OutputLayer(nn.Linear):
+    """An output layer that can be asked for less than logits; all of it within one call, since ranks that share its
+    weight put it together for the time of a call."""
+
+    def forward(self, input: torch.Tensor, ask: Callable[["OutputLayer"], Any] | None = None) -> Any:
+        """Logits, or what `ask` makes of this layer."""
+        return super().forward(input) if ask is None else ask(self)
 
 
 def score_tokens(
     hidden: torch.Tensor,
     token_ids: torch.Tensor,
-    output_layer: Callable[[torch.Tensor], torch.Tensor],
+    output_layer: nn.Module,
     drawing: Drawing,
     mode: Mode,
+    reference: Distributions | None = None,
 ) -> TokenScores:
     """`hidden` [n, width] are the states before the tokens, `token_ids` [n]."""
-    logits = output_layer(hidden).float()
-    logits = torch.where(drawing.is_drawn[:, None], logits / drawing.temperature, logits)
-    if drawing.forbidden_token_ids:
-        is_forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        is_forbidden[list(drawing.forbidden_token_ids)] = True
-        logits = logits.masked_fill(drawing.is_drawn[:, None] & is_forbidden, float("-inf"))
-    log_distributions = logits.log_softmax(dim=-1)
-    entropies = None
+
+    def ask(layer: nn.Module) -> TokenScores:
+        def of(rows: slice) -> tuple[torch.Tensor, ...]:
+            return _of_rows(rows, hidden, token_ids, layer, drawing, mode, reference)
+
+        fused = torch.is_grad_enabled() and _is_plain(layer) and reference is None and mode in _UNLEARNED
+        if fused and not _are_few(hidden, layer):
+            entropies = None
+            if mode is Mode.ENTROPIES:
+                with torch.no_grad():
+                    entropies = _in_chunks(of, hidden, layer)[1]
+            return TokenScores(logprobs=_fused(hidden, token_ids, layer, drawing), entropies=entropies)
+        found = iter(_in_chunks(of, hidden, layer))
+        return TokenScores(
+            logprobs=next(found),
+            entropies=next(found) if mode is not Mode.LOGPROBS else None,
+            divergences=next(found) if reference is not None else None,
+        )
+
+    return output_layer(hidden, ask) if isinstance(output_layer, OutputLayer) else ask(output_layer)
+
+
+def distributions(hidden: torch.Tensor, output_layer: nn.Module, drawing: Drawing) -> Distributions:
+    """To compare another policy's with, by `reference` of `score_tokens`; without gradients."""
+    kept = hidden.detach()
+
+    @torch.no_grad()
+    def of(rows: slice) -> torch.Tensor:
+        return _log_distributions(rows, kept, output_layer, drawing)
+
+    return of
+
+
+_UNLEARNED = (Mode.LOGPROBS, Mode.ENTROPIES)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return isinstance(layer, OutputLayer) and layer.bias is None
+
+
+def _are_few(hidden: torch.Tensor, layer: Any) -> bool:
+    return hidden.shape[0] * layer.out_features <= FEW_LOGITS
+
+
+def _in_chunks(
+    of: Callable[[slice], tuple[torch.Tensor, ...]], hidden: torch.Tensor, layer: nn.Module
+) -> list[torch.Tensor]:
+    """What `of` says of all rows, none of its logits kept where they are many."""
+    num_rows = hidden.shape[0]
+    if _are_few(hidden, layer):
+        return list(of(slice(0, num_rows)))
+    step = _chunk_size(num_rows, layer, LEARNED_COPIES if torch.is_grad_enabled() else COPIES)
+    chunks = [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
+    found = [
+        checkpoint(of, rows, use_reentrant=False, determinism_check="none") if torch.is_grad_enabled() else of(rows)
+        for rows in chunks
+    ]
+    return [torch.cat(column) for column in zip(*found, strict=True)]
+
+
+def _chunk_size(num_rows: int, layer: Any, copies: int) -> int:
+    return max(1, int(num_rows * SHARE / copies), FEW_LOGITS // layer.out_features)
+
+
+def _of_rows(
+    rows: slice,
+    hidden: torch.Tensor,
+    token_ids: torch.Tensor,
+    layer: nn.Module,
+    drawing: Drawing,
+    mode: Mode,
+    reference: Distributions | None,
+) -> tuple[torch.Tensor, ...]:
+    """Log-probabilities, entropies and divergences, as far as they are asked for."""
+    log_distributions = _log_distributions(rows, hidden, layer, drawing)
+    found = [log_distributions.gather(1, token_ids[rows, None])[:, 0]]
     if mode is not Mode.LOGPROBS:
-        entropies = _entropies(log_distributions.detach() if mode is Mode.ENTROPIES else log_distributions)
-    return TokenScores(
-        logprobs=log_distributions.gather(1, token_ids[:, None])[:, 0],
-        entropies=entropies,
-        log_distributions=log_distributions if mode is Mode.DISTRIBUTIONS else None,
-    )
+        found.append(_entropies(log_distributions.detach() if mode is Mode.ENTROPIES else log_distributions))
+    if reference is not None:
+        found.append(_divergences(log_distributions, reference(rows)))
+    return tuple(found)
+
+
+def _log_distributions(rows: slice, hidden: torch.Tensor, layer: nn.Module, drawing: Drawing) -> torch.Tensor:
+    is_drawn = drawing.is_drawn[rows]
+    if _is_plain(layer):
+        logits = _logits(layer, _heated(hidden[rows], is_drawn, drawing)).float()
+    else:
+        logits = _heated(_logits(layer, hidden[rows]).float(), is_drawn, drawing)
+    if drawing.forbidden_token_ids:
+        is_forbidden = _forbidden(logits.shape[-1], drawing, logits.device)
+        logits = logits.masked_fill(is_drawn[:, None] & is_forbidden, float("-inf"))
+    return logits.log_softmax(dim=-1)
+
+
+def _logits(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    # A call within its own call would take the weight apart at its end.
+    return functional.linear(hidden, layer.weight, layer.bias) if isinstance(layer, OutputLayer) else layer(hidden)
+
+
+def _heated(values: torch.Tensor, is_drawn: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+    """Logits at the temperature, or states of which a plain layer makes those, which are fewer."""
+    return torch.where(is_drawn[:, None], values / drawing.temperature, values)
+
+
+def _fused(hidden: torch.Tensor, token_ids: torch.Tensor, layer: Any, drawing: Drawing) -> torch.Tensor:
+    """Log-probabilities alone; what is forbidden has a bias of minus infinity."""
+    heated = _heated(hidden, drawing.is_drawn, drawing)
+    size = _chunk_size(len(hidden), layer, COPIES)
+    options: Any = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=size, chunking_method=None)
+    if not drawing.forbidden_token_ids:
+        return -functional.linear_cross_entropy(
+            heated, layer.weight, token_ids, reduction="none", options=options
+        ).float()
+    bias = torch.zeros(layer.out_features, dtype=hidden.dtype, device=hidden.device)
+    bias[_forbidden(layer.out_features, drawing, hidden.device)] = float("-inf")
+    logprobs = torch.zeros(len(token_ids), device=hidden.device)
+    for rows, added in ((drawing.is_drawn, bias), (~drawing.is_drawn, None)):
+        at = rows.nonzero()[:, 0]
+        if len(at):
+            losses = functional.linear_cross_entropy(
+                heated[at], layer.weight, token_ids[at], linear_bias=added, reduction="none", options=options
+            )
+            logprobs = logprobs.index_copy(0, at, -losses.float())
+    return logprobs
+
+
+def _forbidden(vocabulary: int, drawing: Drawing, device: torch.device) -> torch.Tensor:
+    is_forbidden = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    is_forbidden[list(drawing.forbidden_token_ids)] = True
+    return is_forbidden
 
 
 def _entropies(log_distributions: torch.Tensor) -> torch.Tensor:
+    return -_expected(log_distributions.exp(), log_distributions)
+
+
+def _divergences(log_distributions: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    probabilities = log_distributions.exp()
+    return _expected(probabilities, log_distributions) - _expected(probabilities, reference)
+
+
+def _expected(probabilities: torch.Tensor, logarithms: torch.Tensor) -> torch.Tensor:
     # A forbidden token has probability 0 and log-probability -inf, whose product is 0 here.
-    return -(log_distributions.exp() * log_distributions.clamp_min(-1e9)).sum(dim=-1)
+    return torch.einsum("rv,rv->r", probabilities, logarithms.clamp_min(-1e9))

@@ -37,6 +37,10 @@ class TokenTable:
     """Its weight in the answer's summed log-probability."""
     imitation_weights: torch.Tensor
     """Its weight in the cross-entropy; 0 where it is reinforced."""
+    episode_tokens: torch.Tensor
+    """How many tokens were sampled in its episode."""
+    episode_answers: torch.Tensor
+    """And how many answers."""
     old_logprobs: torch.Tensor
     """What the policy would have drawn it with before the update."""
     reference_logprobs: torch.Tensor
@@ -83,8 +87,13 @@ class TokenTable:
             name: torch.from_numpy(np.concatenate(part)) for part, (name, _) in zip(parts, _RECORDED, strict=True)
         }
         zeros = torch.zeros(len(recorded["rewards"]))
+        episodes, answers = recorded["episodes"], recorded["answers"]
+        num_episodes = len(trajectories)
+        of_answer = torch.zeros(num_answers, dtype=torch.long).index_copy(0, answers, episodes)
         return cls(
             **recorded,
+            episode_tokens=torch.bincount(episodes, minlength=num_episodes)[episodes].float(),
+            episode_answers=torch.bincount(of_answer, minlength=num_episodes)[episodes].float(),
             old_logprobs=recorded["sampled_logprobs"].clone(),
             reference_logprobs=zeros.clone(),
             values=zeros.clone(),
@@ -116,7 +125,7 @@ class Totals:
     """What the parts of a step's loss are divided by: counts over all ranks."""
 
     def __init__(self, counts: np.ndarray) -> None:
-        self.tokens, self.answers, self.value_targets, self.imitation_weight = (float(count) for count in counts)
+        self.tokens, self.answers, self.episodes, self.value_targets, self.imitation_weight = map(float, counts)
 
     @staticmethod
     def count(numbers: torch.Tensor, table: TokenTable) -> np.ndarray:
@@ -127,6 +136,7 @@ class Totals:
             [
                 len(reinforced),
                 len(torch.unique(table.answers[reinforced])),
+                len(torch.unique(table.episodes[reinforced])),
                 int(table.is_value_target[reinforced].sum()),
                 float(table.imitation_weights[numbers].sum()),
             ],
@@ -142,6 +152,27 @@ class Step:
     totals: Totals
     config: LearnerConfig
     statistics: Statistics
+    critic_only: bool = False
+    """Whether the policy stays as it is."""
+
+    def token_shares(self, numbers: torch.Tensor) -> torch.Tensor:
+        """How much the loss of each of these tokens counts in that of the step; those of all ranks make 1 where
+        `aggregate` is a mean."""
+        return self._shares(self.totals.tokens, self.table.episode_tokens[numbers])
+
+    def answer_shares(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The same for the answers that these tokens are of, in their order, once for each token."""
+        return self._shares(self.totals.answers, self.table.episode_answers[numbers])
+
+    def _shares(self, total: float, of_episode: torch.Tensor) -> torch.Tensor:
+        options, episodes = self.config.loss, max(self.totals.episodes, 1)
+        match options.aggregate:
+            case "token_mean":
+                return torch.full_like(of_episode, 1 / max(total, 1))
+            case "sequence_mean":
+                return 1 / (of_episode * episodes)
+            case "constant":
+                return torch.full_like(of_episode, 1 / (options.episode_length * episodes))
 
 
 def _ratio_weights(labels: np.ndarray, answers: np.ndarray, reasoning_weight: float) -> np.ndarray:

@@ -6,8 +6,8 @@
 P parameters, of which T are trained by R ranks; b bytes to a value of the model, which is 2 in bfloat16:
 
     ZeRO stage   weights    gradients   AdamW and fp32 weights
-    0            P b        4 T         8 T                       in bfloat16, 0 runs as 1
-    1            P b        4 T         12 T / R
+    0            P b        4 T         8 T
+    1            P b        4 T         12 T / R                  in bfloat16, 0 and 1 run as 2
     2            P b        4 T / R     12 T / R
     3            P b / R    4 T / R     12 T / R
 """
@@ -30,8 +30,8 @@ PROCESS_GIB = 1.0
 OPTIMIZER_ROW = "learner: AdamW and fp32 weights"
 SAMPLED_SHARE = 0.5
 """Which part of a micro-batch's tokens is taken to be sampled: only they have logits."""
-LOGIT_COPIES = 4
-"""Logits, those divided by the temperature, log-probabilities, and a gradient."""
+LOGIT_SHARE = 0.35
+"""How much of all logits is held at once: they are made for a few tokens at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def learner_rows(
     value_bytes, ranks = BYTES[learner.dtype], learner.num_ranks
     trained = trained_parameters(learner, architecture)
     whole = architecture.num_parameters + value_head_parameters(learner, architecture)
-    stage = max(learner.deepspeed.zero_stage, int(learner.dtype == "bfloat16"))
+    stage = learner.deepspeed.real_stage(learner.dtype)
     weights = whole * value_bytes / (ranks if stage == 3 else 1)
     gradients = trained * FP32_BYTES / (ranks if stage >= 2 else 1)
     optimizer = trained * (12 / ranks if stage else 8)
@@ -165,7 +165,7 @@ def activation_bytes(learner: LearnerConfig, architecture: Architecture) -> floa
     layer = value_bytes * (8 * width + 4 * architecture.intermediate_size)
     layers = architecture.num_layers
     per_token = layers * value_bytes * width + layer if learner.deepspeed.gradient_checkpointing else layers * layer
-    logits = SAMPLED_SHARE * LOGIT_COPIES * FP32_BYTES * architecture.vocab_size
+    logits = SAMPLED_SHARE * LOGIT_SHARE * FP32_BYTES * architecture.vocab_size
     return learner.micro_batch_tokens * (per_token + logits)
 
 

@@ -1,5 +1,6 @@
 """An update is the same whatever the number of ranks, the ZeRO stage, the micro-batch and the layout."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import ray
 
+from learner import token_scorer
 from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import FutureEpisode, Learner
@@ -55,9 +57,15 @@ def sequences_for(update: int) -> list[TrainingSequence]:
 
 
 def train(
-    rank: int, num_ranks: int, model: str, options: dict[str, Any], planted: str | None = None
+    rank: int,
+    num_ranks: int,
+    model: str,
+    options: dict[str, Any],
+    planted: str | None = None,
+    few_logits: int = token_scorer.FEW_LOGITS,
 ) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
     """Parameters and metrics after five updates, of which each has two optimizer steps."""
+    token_scorer.FEW_LOGITS = few_logits
     config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
     learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
     if planted == "counts of one rank":
@@ -114,6 +122,98 @@ def test_the_same_update(model: Path, expected: Any, num_ranks: int, options: di
 def test_an_error_of_normalisation_would_show(model: Path, expected: Any) -> None:
     state, _ = run_ranks(2, train, str(model), {}, "counts of one rank")[0]
     assert largest_gap(state, expected[0]) > 10 * TOLERANCE
+
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "entropies learned": {},
+    "entropies told": {"loss": {**BASE["loss"], "entropy_coefficient": 0.0}},
+    "held against the start": {"sft": {"kl_coefficient": 0.1}},
+    "held against the start, low rank": {"sft": {"kl_coefficient": 0.1}, "lora": {"rank": 2}},
+    "low rank in the output layer too": {
+        "sft": {"kl_coefficient": 0.1},
+        "lora": {"rank": 2, "target_modules": ["lm_head", "q_proj"]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_text_model(tmp_path_factory.mktemp("untied"), tied=False)
+
+
+@pytest.fixture(scope="module")
+def with_all_logits(untied: Path) -> Callable[[str], Any]:
+    return cache(lambda kind: run_ranks(1, train, str(untied), LOSSES[kind])[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_ranks", "stage"),
+    [
+        (kind, num_ranks, stage)
+        for kind in LOSSES
+        for num_ranks, stage in ((1, 0), (2, 2), (2, 3))
+        if (kind, stage) != ("low rank in the output layer too", 3)
+    ],
+)
+def test_the_same_update_where_no_logits_are_kept(
+    untied: Path, with_all_logits: Any, kind: str, num_ranks: int, stage: int
+) -> None:
+    options = {**LOSSES[kind], "deepspeed": {"zero_stage": stage}}
+    state, metrics = run_ranks(num_ranks, train, str(untied), options, None, 1)[0]
+    expected, wanted = with_all_logits(kind)
+    assert largest_gap(state, expected) < TOLERANCE
+    for name in wanted[-1].keys() - {"padding_waste", "tokens_per_second"}:
+        assert metrics[-1][name] == pytest.approx(wanted[-1][name], rel=1e-3, abs=1e-4), name
+
+
+def learn_worth(rank: int, num_ranks: int, model: str, options: dict[str, Any], num_updates: int) -> dict[str, Any]:
+    """What the critic says of episodes that are all worth 3, and how far the policy has moved, update by update."""
+    config = LearnerConfig.model_validate(
+        {"model": model, "num_ranks": num_ranks, "advantage": {"kind": "turn", "turn_gamma": 1.0}, **options}
+    )
+    learner = Learner(Path(model), config, temperature=1.0, chat=ChatTokens.load(Path(model)))
+    before = {name: tensor.clone() for name, tensor in (whole_state_dict(learner.engine) or {}).items()}
+    found: dict[str, Any] = {"worth": [], "moved": []}
+    for update in range(num_updates):
+        sequences = []
+        for seed in range(rank, 8, num_ranks):
+            sequence = random_sequence(Random(10 * update + seed), 200, seed=seed, num_turns=1)
+            rewards = np.where(sequence.rewards != 0, 3.0, 0.0).astype(np.float32)
+            sequences.append(dataclasses.replace(sequence, rewards=rewards, is_truncated=False))
+        report = learner.update([sequences], {each.trajectory: each.trajectory.seed for each in sequences})
+        # With rewards of 3 the error is 3 less the worth, and the loss half its square.
+        found["worth"].append(3 - (2 * report.metrics["value_loss"]) ** 0.5)
+        after = whole_state_dict(learner.engine) or {}
+        distances = {name: float((after[name] - before[name]).abs().max()) for name in after}
+        policy = [distance for name, distance in distances.items() if not name.startswith("value_head.")]
+        found["moved"].append(max(policy, default=0.0))
+    learner.engine.close()
+    return found
+
+
+CRITIC = {"hidden_sizes": (16,), "learning_rate": 3e-2}
+
+
+def test_a_critic_with_the_models_rate_hardly_learns_and_one_with_its_own_does(model: Path) -> None:
+    """At the paper's rates: the model's is 1e-6."""
+    slow = {"optimizer": {"learning_rate": 1e-6}, "value_head": {"hidden_sizes": (16,)}}
+    [found] = run_ranks(1, learn_worth, str(model), slow, 30)
+    assert abs(found["worth"][-1]) < 0.1
+    [found] = run_ranks(1, learn_worth, str(model), {**slow, "value_head": CRITIC}, 30)
+    assert found["worth"][-1] > 1.5
+
+
+@pytest.mark.parametrize(("num_ranks", "stage"), [(1, 0), (1, 3), (2, 1), (2, 2), (2, 3)])
+def test_a_critic_that_warms_up_leaves_the_policy_as_it_is(model: Path, num_ranks: int, stage: int) -> None:
+    options = {
+        "optimizer": {"learning_rate": 1e-3, "weight_decay": 0.1},
+        "value_head": {**CRITIC, "warmup_updates": 2},
+        "deepspeed": {"zero_stage": stage},
+    }
+    found = run_ranks(num_ranks, learn_worth, str(model), options, 3)[0]
+    assert found["moved"][:2] == [0, 0]
+    assert found["moved"][2] > 1e-4
+    assert found["worth"][1] > found["worth"][0]
 
 
 def refuse_future(rank: int, num_ranks: int, model: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from learner import token_scorer
 from learner.batch import BatchError, Layout, MicroBatch, micro_batches
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.pictures import PictureReader
@@ -86,8 +87,10 @@ def check(policy: PolicyModel, reader: PictureReader, sequences: Sequence[Traini
     assert torch.allclose(after[ends], torch.stack([each[2] for each in expected]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("few_logits", [token_scorer.FEW_LOGITS, 1])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_text_in_any_layout(text_model: Path, layout: Layout) -> None:
+def test_text_in_any_layout(monkeypatch: pytest.MonkeyPatch, text_model: Path, layout: Layout, few_logits: int) -> None:
+    monkeypatch.setattr(token_scorer, "FEW_LOGITS", few_logits)
     policy, reader, _ = load(text_model)
     random = Random(3)
     sequences = [
@@ -169,6 +172,15 @@ def test_low_rank_training_starts_from_the_model_and_can_be_switched_off(text_mo
         assert not torch.allclose(adapted(batch, drawn, 1.0).logprobs, expected, atol=1e-2)
         with adapters_off(adapted):
             assert torch.allclose(adapted(batch, drawn, 1.0).logprobs, expected, atol=1e-6)
+
+
+def test_low_rank_training_of_the_output_layer_is_not_shared_by_stage_3(text_model: Path) -> None:
+    options = {"lora": LoraConfig(rank=2, target_modules=("lm_head",))}
+    load(text_model, **options)
+    with pytest.raises(
+        ModelError, match=r"learner.lora.target_modules=\['lm_head'\]: the output layer .* zero_stage=2"
+    ):
+        load(text_model, **options, deepspeed={"zero_stage": 3})
 
 
 def test_a_model_that_bends_its_logits_is_refused(text_model: Path) -> None:
