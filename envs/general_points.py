@@ -10,16 +10,19 @@ uses another; splits follow the training rule, so that a hand held out stays hel
 """
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal
 
+from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from envs._cards.hands import demonstrate, hand_key, mistaken, split_key
 from envs._cards.measures import card_measures
 from envs._cards.pictures import RANKS, Card, CardLook, draw_hand
 from envs._cards.wording import AnswerFormat, as_original, look_text, solve_text
-from envs.protocol import Description, Measures, OpenEpisode, Question, Split, generator_for
+from envs.protocol import Description, Drawn, Measures, OpenEpisode, Question, Split, generator_for
 from envs.revision import RevisedQuestion
 from envs.splits import SplitConfig, draw_until
 from envs.wording import Wording
@@ -254,11 +257,11 @@ class Environment:
     def _listed(self, hand: Hand) -> str:
         return json.dumps(hand.labels) if self.config.written == "json" else str(list(hand.labels))
 
-    def _pictures(self, ranks: tuple[str, ...], generator: Random) -> tuple[Any, ...]:
+    def _pictures(self, ranks: tuple[str, ...], generator: Random) -> Sequence[Image]:
         if self.config.modality == "text":
             return ()
-        suits = SUITS[self.config.suits]
-        return (draw_hand(_dealt(ranks, suits, self.config.draw, generator), self.config.look, generator),)
+        cards = _dealt(ranks, SUITS[self.config.suits], self.config.draw, generator)
+        return Drawn(partial(draw_hand, cards, self.config.look, generator))
 
 
 def _dealt(ranks: tuple[str, ...], suits: str, draw: str, generator: Random) -> list[Card]:

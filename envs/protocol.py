@@ -11,11 +11,12 @@ An environment module holds two classes, `Config` and `Environment`; that is all
 An open episode is played once and dropped; there is no reset.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from random import Random
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, overload
 
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -132,6 +133,33 @@ class EnvConfig(BaseModel):
         return read(self) != (read(training) if told is None else told)
 
 
+class Drawn(Sequence[Image]):
+    """A picture that is drawn when it is first looked at: not everyone who walks through a task's questions does."""
+
+    def __init__(self, draw: Callable[[], Image]) -> None:
+        """`draw` is called once at most."""
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return 1
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
+        return self._pictures[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._pictures == tuple(other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    @cached_property
+    def _pictures(self) -> tuple[Image]:
+        return (self._draw(),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One message to the model, and what only the verifier and the demonstrator may know of it.
@@ -146,7 +174,7 @@ class Question:
 
     text: str
     """What the model reads."""
-    images: tuple[Image, ...] = ()
+    images: Sequence[Image] = ()
     """Pictures that stand before the text."""
     reference: Any
     """What the verifier judges by; it never reaches the model."""

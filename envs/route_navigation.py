@@ -21,6 +21,7 @@ by that sentence.
 
 import json
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 from PIL.Image import Image
@@ -32,6 +33,7 @@ from envs._routes.rail import DIRECTIONS, FORWARD, STOP, RailPosition, Vocabular
 from envs._routes.wording import RouteWords, landmark_text, observation
 from envs.protocol import (
     SPLITS,
+    Drawn,
     EnvError,
     OpenEpisode,
     Question,
@@ -192,7 +194,7 @@ class _Walk:
                 in_picture=shown,
                 tells_intersection=config.preset == "paper",
             ),
-            images=(self._environment.picture(self._here),) if shown else (),
+            images=Drawn(partial(self._environment.picture, self._here)) if shown else (),
             reference=self._reference(),
             expert_answer=self._answer(self._here),
             step=self._index + 1,

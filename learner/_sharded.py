@@ -11,7 +11,7 @@ A checkpoint only fits ranks that share the same model in the same way as those 
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.config import CHECKPOINT_OPTIONS
+from learner.parts import ParameterGroup
 
 FORCE_DATA = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 """By this PyTorch reads data alone, even where a library asks it to read anything."""
@@ -41,13 +42,17 @@ def whole_bytes(parameter: Tensor) -> int:
     return whole_shape(parameter).numel() * parameter.element_size()
 
 
-def layout_of(module: nn.Module, *, num_ranks: int, zero_stage: int, dtype: str) -> dict[str, Any]:
+def layout_of(
+    module: nn.Module, groups: Sequence[ParameterGroup], *, num_ranks: int, zero_stage: int, dtype: str
+) -> dict[str, Any]:
     """What two runs must have in common for one to take the other's checkpoint."""
     parameters = {
         name: f"{' × '.join(map(str, whole_shape(parameter)))}{'' if parameter.requires_grad else ' (frozen)'}"
         for name, parameter in module.named_parameters()
     }
-    return {"num_ranks": num_ranks, "zero_stage": zero_stage, "dtype": dtype, "parameters": parameters}
+    names = [group.name for group in groups]
+    shared = {"num_ranks": num_ranks, "zero_stage": zero_stage, "dtype": dtype}
+    return {**shared, "groups": names, "parameters": parameters}
 
 
 def require_same_layout(folder: Path, saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -57,6 +62,12 @@ def require_same_layout(folder: Path, saved: Mapping[str, Any], here: Mapping[st
         for key, option in CHECKPOINT_OPTIONS.items()
         if saved[key] != here[key]
     ]
+    if (before := saved["groups"]) != here["groups"]:
+        differences.append(
+            f"what has a learning rate of its own was {', '.join(before)} and is {', '.join(here['groups'])}: set "
+            "learner.value_head.learning_rate, learner.value_head.warmup_updates and "
+            "learner.optimizer.part_learning_rates back"
+        )
     old, new = saved["parameters"], here["parameters"]
     changed = [
         f"{name} was {old.get(name, 'absent')} and is {new.get(name, 'absent')}"

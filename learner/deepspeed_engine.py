@@ -152,11 +152,11 @@ class DistributedEngine:
         import deepspeed
 
         num_ranks = torch.distributed.get_world_size()
-        layout = layout_of(module, num_ranks=num_ranks, zero_stage=sharing.zero_stage, dtype=dtype)
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        groups = groups or (ParameterGroup("model", trained, optimizer.learning_rate),)
+        layout = layout_of(module, groups, num_ranks=num_ranks, zero_stage=sharing.zero_stage, dtype=dtype)
         config = deepspeed_options(trained, optimizer, sharing, dtype=dtype, num_ranks=num_ranks)
         watch = FiniteWatch(trained)
-        groups = groups or (ParameterGroup("all", trained, optimizer.learning_rate),)
         adamw = make_optimizer(groups, optimizer, sharing, dtype)
         engine, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=config)
         assert engine.train_batch_size() == num_ranks and engine.gradient_accumulation_steps() == 1

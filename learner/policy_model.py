@@ -106,6 +106,12 @@ class PolicyModel(nn.Module):
                 if name.startswith("value_head.") and (critic.learning_rate or critic.warmup_updates):
                     group = CRITIC
                 grouped.setdefault(group, []).append(parameter)
+        for part in rates:
+            if part not in grouped:
+                raise ModelError(
+                    f"learner.optimizer.part_learning_rates.{part}: no {part} of {type(self.backbone).__name__} is "
+                    "trained; leave it out"
+                )
         own = {**rates, CRITIC: critic.learning_rate or config.optimizer.learning_rate}
         common = config.optimizer.learning_rate
         return [ParameterGroup(name, group, own.get(name, common)) for name, group in grouped.items()]

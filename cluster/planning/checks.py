@@ -67,6 +67,22 @@ def _play(config: Config) -> Iterator[Finding]:
             rule=f"is not a multiple of cluster.samples_per_task={samples}",
             fix=f"set it to {below or samples} or {below + samples}",
         )
+    critic = learner.value_head
+    for name in ("learning_rate", "warmup_updates"):
+        if getattr(critic, name) and not learner.advantage.needs_values:
+            yield Finding(
+                key=f"learner.value_head.{name}",
+                value=getattr(critic, name),
+                rule=f"learner.advantage.kind={kind} trains no critic",
+                fix="leave it out, or choose a kind with one: token, turn or bi_level",
+            )
+    if learner.loss.episode_length != 1 and learner.loss.aggregate != "constant":
+        yield Finding(
+            key="learner.loss.episode_length",
+            value=learner.loss.episode_length,
+            rule=f"learner.loss.aggregate={learner.loss.aggregate} divides by what the lengths are",
+            fix="leave it out, or set aggregate=constant",
+        )
     if rollout.temperature == 0:
         yield Finding(
             key="rollout.temperature",

@@ -46,7 +46,7 @@ class LessonTurn:
 
     question: str
     """What is asked: the task, or the verdict on the answer before."""
-    images: tuple[Image, ...] = ()
+    images: Sequence[Image] = ()
     """What is shown beside it."""
     answer: str
     """What is answered."""

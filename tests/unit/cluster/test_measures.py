@@ -329,6 +329,21 @@ def test_questions_are_opened_once_however_many_answers_there_are(monkeypatch: p
     assert opened == [4]
 
 
+def test_telling_which_tasks_are_alike_draws_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = routes(modality="pictures", image_size=64)
+    env, drawn = make_environment(*asked), []
+    real = type(env).picture
+    monkeypatch.setattr(type(env), "picture", lambda self, place: drawn.append(place) or real(self, place))
+    [walked] = played(asked, [1], lambda question: question.expert_answer)
+    assert Asked(env).of(walked, walked.turns[-1])
+    assert not drawn
+    question = env.open(1, "test").first_question()
+    assert len(question.images) == 1
+    assert not drawn
+    assert question.images[0] is question.images[0]
+    assert len(drawn) == 1
+
+
 @pytest.mark.parametrize(
     ("shares", "low", "high"),
     [

@@ -77,6 +77,27 @@ WRONG = [
         "set it to 2 or more",
     ),
     Wrong(
+        "a rate for a critic that is not trained",
+        ("learner.advantage.kind=grpo", "cluster.samples_per_task=8", "learner.value_head.learning_rate=1e-3"),
+        "learner.value_head.learning_rate=0.001",
+        "learner.advantage.kind=grpo trains no critic",
+        "token, turn or bi_level",
+    ),
+    Wrong(
+        "a critic that is not trained warms up",
+        ("learner.advantage.kind=reinforce", "learner.value_head.warmup_updates=5"),
+        "learner.value_head.warmup_updates=5",
+        "learner.advantage.kind=reinforce trains no critic",
+        "leave it out",
+    ),
+    Wrong(
+        "a length that divides nothing",
+        ("learner.loss.episode_length=100",),
+        "learner.loss.episode_length=100",
+        "learner.loss.aggregate=token_mean divides by what the lengths are",
+        "aggregate=constant",
+    ),
+    Wrong(
         "episodes that do not divide",
         ("cluster.samples_per_task=8", "cluster.episodes_per_iteration=100"),
         "cluster.episodes_per_iteration=100",
