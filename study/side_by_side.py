@@ -38,14 +38,20 @@ def make_side_by_side(
         print(f"{cell.folder.name}: made", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(width) as pool:
-        # In order, so that a cell's start is under way when the cell waits for it.
-        for cell in cells:
+        for cell in in_turn(cells):
             made[cell.folder] = pool.submit(make_one, cell)
         failure = _watch(made)
         if failure is not None:
             stop.is_made = True
     if failure is not None:
         raise failure
+
+
+def in_turn(cells: Sequence[Cell]) -> list[Cell]:
+    """Starts first, so that one is under way when a cell waits for it; then seed after seed, and of each what plays
+    first: it takes longest, and one long run at the end would have the machine to itself."""
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    return sorted(cells, key=lambda cell: (cell.start is not None, seeds.index(cell.seed), cell.command != "rl"))
 
 
 def _watch(made: dict[Path, Future[None]]) -> BaseException | None:

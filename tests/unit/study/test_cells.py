@@ -11,6 +11,7 @@ from cluster.config import Config, parse_config, suite_environments
 from cluster.errors import ConfigError
 from envs.catalog import find_environment
 from study.cells import TASKS_BETWEEN_SEEDS, Cell, Study
+from study.side_by_side import in_turn
 
 ARMS = {"sft": {"command": "sft"}, "rl": {"command": "rl", "options": {"env": {"max_attempts": 3}}}}
 
@@ -32,6 +33,12 @@ def test_each_seed_is_whole_before_the_next_begins() -> None:
     cells = cells_of(config_of(seeds=[3, 5]))
     assert names(cells) == ["init_seed3", "sft_seed3", "rl_seed3", "init_seed5", "sft_seed5", "rl_seed5"]
     assert [cell.start and cell.start.name for cell in cells] == [None, "init", "init"] * 2
+
+
+def test_side_by_side_starts_come_first_and_play_before_imitation() -> None:
+    order = names(tuple(in_turn(cells_of(config_of(seeds=[5, 3])))))
+    assert order == ["init_seed5", "init_seed3", "rl_seed5", "sft_seed5", "rl_seed3", "sft_seed3"]
+    assert names(tuple(in_turn(cells_of(config_of(init=None))))) == ["rl_seed0", "sft_seed0"]
 
 
 def test_without_an_init_every_arm_starts_from_the_model() -> None:
