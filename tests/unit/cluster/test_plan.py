@@ -208,7 +208,8 @@ def test_a_route_begins_a_dialogue_at_each_place() -> None:
 
 @pytest.mark.parametrize(
     ("stage", "weights", "gradients", "optimizer"),
-    [(0, 2, 4, 12 / 8), (1, 2, 4, 12 / 8), (2, 2, 4 / 8, 12 / 8), (3, 2 / 8, 4 / 8, 12 / 8)],
+    # In bfloat16 nothing runs below stage 2, whose gradients are shared.
+    [(0, 2, 4 / 8, 12 / 8), (1, 2, 4 / 8, 12 / 8), (2, 2, 4 / 8, 12 / 8), (3, 2 / 8, 4 / 8, 12 / 8)],
 )
 def test_zero_stages_share_what_they_say(stage: int, weights: float, gradients: float, optimizer: float) -> None:
     assert LLAMA is not None
