@@ -331,7 +331,8 @@ def test_questions_are_opened_once_however_many_answers_there_are(monkeypatch: p
 
 def test_telling_which_tasks_are_alike_draws_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = routes(modality="pictures", image_size=64)
-    env, drawn = make_environment(*asked), []
+    env: Any = make_environment(*asked)
+    drawn: list[Any] = []
     real = type(env).picture
     monkeypatch.setattr(type(env), "picture", lambda self, place: drawn.append(place) or real(self, place))
     [walked] = played(asked, [1], lambda question: question.expert_answer)

@@ -353,7 +353,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     panorama = environment.routes["train"][0].start.panorama
     (folder / "street_views" / f"{panorama}.jpg").write_bytes(b"not a picture")
     with pytest.raises(RouteDataError, match=rf"{panorama}\.jpg: cannot be read as a picture .*; "):
-        environment.open(0, "train").first_question()
+        list(environment.open(0, "train").first_question().images)
 
 
 def _city_with_an_odd_route(folder: Path, number: int) -> Path:

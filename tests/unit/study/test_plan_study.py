@@ -38,18 +38,19 @@ def test_one_row_for_each_cell_and_a_sum_over_all_seeds() -> None:
     assert [(row.cell.name, row.num_seeds) for row in planned.rows] == [
         ("init", 3),
         ("sft", 3),
-        ("rl", 3),
         ("sft_chosen", 3),
+        ("rl", 3),
     ]
-    init, sft, rl, sft_chosen = planned.rows
-    assert sft_chosen.cell.config.learner.optimizer.learning_rate == 1e-4
+    init, sft, sft_chosen, rl = planned.rows
+    assert sft_chosen.cell.config.learner.optimizer.learning_rate == 3e-4
     assert sft.training_flops == rl.training_flops == 2.5e12, "a budget is what an arm takes"
     assert init.training_flops == sum(work.flops for work in init.plan.work) * 20, "without one, all its iterations"
     assert sft.num_evaluations == sft.cell.config.cluster.evaluations
-    assert sft.device_hours == pytest.approx((2.5e12 + evaluated(sft)) / (2 * CORE_FLOPS) / 3600)
+    assert sft.cell.config.cluster.cores_per_run == 1
+    assert sft.device_hours == pytest.approx((2.5e12 + evaluated(sft)) / CORE_FLOPS / 3600)
     lines = render_study(planned).splitlines()
     assert lines[0] == "Study nano_gp_l: 12 runs, each arm with 2.5e+12 of compute/flops"
-    assert [line.split()[0] for line in lines[2:7]] == ["init", "sft", "rl", "sft_chosen", "all"]
+    assert [line.split()[0] for line in lines[2:7]] == ["init", "sft", "sft_chosen", "rl", "all"]
     assert max(map(len, lines)) <= 120
 
 
@@ -68,7 +69,7 @@ def test_a_cell_that_cannot_run_is_named_and_what_stops_several_is_told_once() -
     with pytest.raises(ConfigError) as told:
         planned.refuse()
     lines = str(told.value).splitlines()
-    assert sum(line.startswith("compare, init, sft, rl, sft_chosen: learner.model=") for line in lines) == 1
+    assert sum(line.startswith("compare, init, sft, sft_chosen, rl: learner.model=") for line in lines) == 1
     assert sum(line.startswith("compare, rl: rollout.temperature=0") for line in lines) == 1
 
 
