@@ -62,7 +62,7 @@ def require_same_layout(folder: Path, saved: Mapping[str, Any], here: Mapping[st
         for key, option in CHECKPOINT_OPTIONS.items()
         if saved[key] != here[key]
     ]
-    if (before := saved["groups"]) != here["groups"]:
+    if (before := saved.get("groups", ["model"])) != here["groups"]:
         differences.append(
             f"what has a learning rate of its own was {', '.join(before)} and is {', '.join(here['groups'])}: set "
             "learner.value_head.learning_rate, learner.value_head.warmup_updates and "

@@ -8,7 +8,7 @@ learner:
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 PRESETS: dict[str, dict[str, Any]] = {
     "token": {},
@@ -68,7 +68,7 @@ class OptimizerConfig(_Options):
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """The highest learning rate."""
-    part_learning_rates: dict[Literal["vision_tower", "projector", "language_model"], float] = {}
+    part_learning_rates: dict[Literal["vision_tower", "projector", "language_model"], PositiveFloat] = {}
     """Those of parts of the model that have another."""
     end_learning_rate: float = Field(default=0.0, ge=0)
     """What the schedule falls to."""

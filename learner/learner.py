@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -182,7 +182,8 @@ class Learner:
                 reference = self._scorer.predict_reference(batch, table)
                 table.reference_logprobs[batch.numbers] = reference.logprobs.float().cpu()
         whole = total(batch.traffic for batch in work.batches())
-        return whole if needs_policy else Traffic(), whole if config.loss.kl_coefficient else Traffic()
+        looked = whole if config.old_logprobs == "learner" else replace(whole, scored=0)
+        return looked if needs_policy else Traffic(), whole if config.loss.kl_coefficient else Traffic()
 
     def _weigh(self, work: _Work, groups: Groups) -> dict[str, float]:
         """Fill in advantages and returns; what there is to say of them."""
@@ -204,13 +205,14 @@ class Learner:
 
     def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
         """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
-        alone = self._config.advantage.needs_values and self.version < self._config.value_head.warmup_updates
+        all_totals = [
+            Totals(self.engine.sum(Totals.count(torch.cat([batch.numbers for batch in step]), work.table)))
+            for step in work.steps
+        ]
+        # Where nothing was played there is no critic to warm up.
+        alone = self.version < self._config.value_head.warmup_updates and any(each.value_targets for each in all_totals)
         self.policy.critic_learns_alone = alone
-        contexts = []
-        for step in work.steps:
-            counts = Totals.count(torch.cat([batch.numbers for batch in step]), work.table)
-            totals = Totals(self.engine.sum(counts))
-            contexts.append(Step(work.table, totals, self._config, statistics, critic_only=alone))
+        contexts = [Step(work.table, totals, self._config, statistics, critic_only=alone) for totals in all_totals]
         reports, trained, compared = [], Traffic(), Traffic()
         for epoch in range(self._config.epochs):
             order = list(range(len(work.steps)))
@@ -225,13 +227,13 @@ class Learner:
 
     def _compares(self, step: Step) -> bool:
         """Whether the step holds its demonstrations against the initial policy."""
-        return bool(self._config.sft.kl_coefficient and step.totals.imitation_weight)
+        return bool(self._config.sft.kl_coefficient and step.totals.imitation_weight and not step.critic_only)
 
     def _loss(self, batch: MicroBatch, step: Step) -> torch.Tensor:
         """This rank's share of the step's loss."""
         config, table, totals = self._config, step.table, step.totals
         reference = self._scorer.reference_distributions(batch, table) if self._compares(step) else None
-        mode = _mode_of_play(config) if totals.tokens else Mode.LOGPROBS
+        mode = _mode_of_play(config) if totals.tokens and not step.critic_only else Mode.LOGPROBS
         predictions = self._scorer.predict(batch, table, mode, reference)
         # Every parameter gets a gradient, if only zero, or ranks would not reduce the same ones.
         loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
@@ -239,7 +241,7 @@ class Learner:
         if totals.tokens:
             part = reinforcement(predictions, numbers, step)
             loss = loss + config.rl_weight * part
-        if totals.imitation_weight:
+        if totals.imitation_weight and not step.critic_only:
             part = imitation(predictions, numbers, step)
             loss = loss + config.sft_weight * part
         return loss

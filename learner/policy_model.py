@@ -101,10 +101,10 @@ class PolicyModel(nn.Module):
         grouped: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                part = part_of(name)
-                group = part if part in rates else "model"
-                if name.startswith("value_head.") and (critic.learning_rate or critic.warmup_updates):
-                    group = CRITIC
+                if name.startswith("value_head."):
+                    group = CRITIC if critic.learning_rate or critic.warmup_updates else "model"
+                else:
+                    group = part if (part := part_of(name)) in rates else "model"
                 grouped.setdefault(group, []).append(parameter)
         for part in rates:
             if part not in grouped:

@@ -21,6 +21,7 @@ from learner.deepspeed_engine import (
     gathered,
     learning_rate_at,
 )
+from learner.parts import ParameterGroup
 from tests.support.ranks import TIMEOUT_SECONDS, end_ranks, run_ranks, start_ranks
 from tests.support.whole_state import whole_state_dict
 
@@ -295,12 +296,22 @@ def test_what_is_not_finite_on_one_rank_stops_all_and_changes_nothing(sharing: D
 
 
 def restore_failure(
-    rank: int, num_ranks: int, sharing: DeepSpeedConfig, dtype: str, width: int, freezes: bool, folder: Path
+    rank: int,
+    num_ranks: int,
+    sharing: DeepSpeedConfig,
+    dtype: str,
+    width: int,
+    freezes: bool,
+    apart: bool,
+    folder: Path,
 ) -> str:
     """What is said when something else is restored."""
     model = Model(width=width)
     model.rare.requires_grad_(not freezes)
-    engine = start(sharing, model, dtype)
+    last = list(model.last.parameters())
+    rest = [each for each in model.parameters() if each.requires_grad and all(each is not other for other in last)]
+    groups = (ParameterGroup("model", rest, 1e-3), ParameterGroup("critic", last, 1e-2)) if apart else ()
+    engine = DistributedEngine.start(model, optimizer=OPTIMIZER, sharing=sharing, dtype=dtype, groups=groups)
     try:
         with pytest.raises(CheckpointMismatch) as raised:
             engine.restore(folder)
@@ -331,12 +342,17 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, {"dtype": "bfloat16"}, "learner.dtype was float32 and is bfloat16: set it back to float32"),
         (2, {"width": 80}, "7 parameters differ (first.weight was 160 × 120 and is 80 × 120; "),
         (2, {"freezes": True}, "2 parameters differ (rare.weight was 160 × 160 and is 160 × 160 (frozen); "),
+        (
+            2,
+            {"apart": True},
+            "what has a learning rate of its own was model and is model, critic: set learner",
+        ),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused_by_name(
     num_ranks: int, changed: dict[str, Any], message: str, saved: Path
 ) -> None:
-    options = {"stage": 3, "dtype": "float32", "width": WIDTH, "freezes": False, **changed}
+    options = {"stage": 3, "dtype": "float32", "width": WIDTH, "freezes": False, "apart": False, **changed}
     sharing = SHARINGS[options.pop("stage")]
     said = run_ranks(num_ranks, restore_failure, sharing, *options.values(), saved)
     assert all(message in each and str(saved) in each for each in said), said

@@ -13,8 +13,10 @@ import ray
 
 from learner import token_scorer
 from learner.batch import balance
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, ValueHeadConfig
 from learner.learner import FutureEpisode, Learner
+from learner.parts import part_of
+from learner.policy_model import load_policy
 from learner.ppo import weigh
 from learner.sequence import TrainingSequence, Trajectory, sequences_of
 from learner.token_table import TokenTable
@@ -37,6 +39,8 @@ BASE: dict[str, Any] = {
     "value_head": {"hidden_sizes": (8,)},
     "micro_batch_tokens": 4096,
 }
+
+VALUE_HEAD = ValueHeadConfig(hidden_sizes=(8,))
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -173,13 +177,15 @@ def learn_worth(rank: int, num_ranks: int, model: str, options: dict[str, Any], 
     )
     learner = Learner(Path(model), config, temperature=1.0, chat=ChatTokens.load(Path(model)))
     before = {name: tensor.clone() for name, tensor in (whole_state_dict(learner.engine) or {}).items()}
-    found: dict[str, Any] = {"worth": [], "moved": []}
+    found: dict[str, Any] = {"worth": [], "moved": [], "imitated": []}
     for update in range(num_updates):
         sequences = []
         for seed in range(rank, 8, num_ranks):
             sequence = random_sequence(Random(10 * update + seed), 200, seed=seed, num_turns=1)
             rewards = np.where(sequence.rewards != 0, 3.0, 0.0).astype(np.float32)
             sequences.append(dataclasses.replace(sequence, rewards=rewards, is_truncated=False))
+        if rank == 0:
+            sequences.append(random_sequence(Random(update), 200, seed=99, is_demonstration=True))
         report = learner.update([sequences], {each.trajectory: each.trajectory.seed for each in sequences})
         # With rewards of 3 the error is 3 less the worth, and the loss half its square.
         found["worth"].append(3 - (2 * report.metrics["value_loss"]) ** 0.5)
@@ -187,6 +193,7 @@ def learn_worth(rank: int, num_ranks: int, model: str, options: dict[str, Any], 
         distances = {name: float((after[name] - before[name]).abs().max()) for name in after}
         policy = [distance for name, distance in distances.items() if not name.startswith("value_head.")]
         found["moved"].append(max(policy, default=0.0))
+        found["imitated"].append("sft_loss" in report.metrics)
     learner.engine.close()
     return found
 
@@ -214,6 +221,38 @@ def test_a_critic_that_warms_up_leaves_the_policy_as_it_is(model: Path, num_rank
     assert found["moved"][:2] == [0, 0]
     assert found["moved"][2] > 1e-4
     assert found["worth"][1] > found["worth"][0]
+    assert found["imitated"] == [False, False, True]
+
+
+def imitate(rank: int, num_ranks: int, model: str) -> float:
+    """How far one step of imitation moves the policy, while a critic would warm up."""
+    options = {"model": model, "optimizer": {"learning_rate": 1e-3}, "value_head": {"warmup_updates": 5}}
+    config = LearnerConfig.model_validate(options)
+    learner = Learner(Path(model), config, temperature=1.0, chat=ChatTokens.load(Path(model)))
+    before = {name: tensor.clone() for name, tensor in (whole_state_dict(learner.engine) or {}).items()}
+    learner.update([[random_sequence(Random(1), 200, is_demonstration=True)]], {})
+    after = whole_state_dict(learner.engine) or {}
+    learner.engine.close()
+    return max(float((after[name] - before[name]).abs().max()) for name in after)
+
+
+def test_imitation_waits_for_no_critic(model: Path) -> None:
+    assert run_ranks(1, imitate, str(model))[0] > 1e-4
+
+
+def look_for_values(rank: int, num_ranks: int, model: str, old_logprobs: str) -> tuple[int, int]:
+    config = LearnerConfig.model_validate({"model": model, "old_logprobs": old_logprobs})
+    learner = Learner(Path(model), config, temperature=1.0, chat=ChatTokens.load(Path(model)))
+    sequence = random_sequence(Random(1), 200)
+    report = learner.update([[sequence]], {sequence.trajectory: 0})
+    learner.engine.close()
+    return report.looked.scored, report.looked.valued
+
+
+def test_the_output_layer_is_not_charged_where_only_values_are_asked_for(model: Path) -> None:
+    scored, valued = run_ranks(1, look_for_values, str(model), "learner")[0]
+    assert run_ranks(1, look_for_values, str(model), "rollout")[0] == (0, valued)
+    assert valued == scored + 1
 
 
 def refuse_future(rank: int, num_ranks: int, model: str) -> str:
@@ -272,15 +311,21 @@ def seen_sequences(model: str, update: int, kind: str) -> list[TrainingSequence]
 
 
 def train_with_pictures(
-    rank: int, num_ranks: int, model: str, options: dict[str, Any], kind: str, planted: bool = False
+    rank: int,
+    num_ranks: int,
+    model: str,
+    options: dict[str, Any],
+    kind: str,
+    planted: bool = False,
+    num_updates: int = 3,
 ) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
-    """Three updates from all sequences, which ranks share as they are balanced; unequal numbers of micro-batches."""
+    """Updates from all sequences, which ranks share as they are balanced; unequal numbers of micro-batches."""
     config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
     learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
     if planted:
         learner.engine.sum = lambda values: values
     metrics = []
-    for update in range(3):
+    for update in range(num_updates):
         sequences = seen_sequences(model, update, kind)
         # The first rank has one long sequence, the other all the rest.
         mine = sequences if num_ranks == 1 else sequences[:1] if rank == 0 else sequences[1:]
@@ -310,6 +355,37 @@ def test_the_same_update_of_a_model_with_eyes(picture_model: Path, alone: Any, k
     for measured, wanted in zip(metrics, expected, strict=True):
         for name in wanted.keys() - {"padding_waste", "tokens_per_second"}:
             assert measured[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4), name
+
+
+RATES = {"vision_tower": 1e-5, "projector": 3e-3}
+
+
+@pytest.mark.parametrize(("num_ranks", "stage"), [(1, 2), (2, 0), (2, 2), (2, 3)])
+def test_parts_learn_at_their_own_rates_on_any_ranks(picture_model: Path, num_ranks: int, stage: int) -> None:
+    optimizer = {**BASE["optimizer"], "part_learning_rates": RATES}
+    options: dict[str, Any] = {"optimizer": optimizer, "value_head": {"hidden_sizes": (8,), "learning_rate": 1e-2}}
+    expected, _ = run_ranks(1, train_with_pictures, str(picture_model), options, "pictures")[0]
+    shared = {**options, "deepspeed": {"zero_stage": stage}, "micro_batch_tokens": 700}
+    found, _ = run_ranks(num_ranks, train_with_pictures, str(picture_model), shared, "pictures")[0]
+    # The critic's rate is ten times that for which the tolerance is.
+    assert largest_gap(found, expected) < 10 * TOLERANCE
+    # The first step is as long as its rate, beside a gradient that no rate has changed yet.
+    first, _ = run_ranks(num_ranks, train_with_pictures, str(picture_model), shared, "pictures", False, 1)[0]
+    alike, _ = run_ranks(1, train_with_pictures, str(picture_model), {}, "pictures", False, 1)[0]
+    far, plain = moved_by_part(picture_model, first), moved_by_part(picture_model, alike)
+    ratios = {part: far[part] / plain[part] for part in far}
+    wanted = {"vision_tower": 0.01, "projector": 3, "language_model": 1, "critic": 10}
+    assert ratios == pytest.approx(wanted, rel=1e-2)
+
+
+def moved_by_part(model: Path, state: dict[str, np.ndarray]) -> dict[str, float]:
+    """The root of the mean square of how far the parameters of each part have moved from where they began."""
+    started = load_policy(model, LearnerConfig(model=str(model), value_head=VALUE_HEAD)).state_dict()
+    moved: dict[str, list[np.ndarray]] = {}
+    for name in sorted(state):
+        part = "critic" if name.startswith("value_head.") else part_of(name)
+        moved.setdefault(part, []).append((state[name] - started[name].numpy()).ravel())
+    return {part: float(np.sqrt(np.square(np.concatenate(parts)).mean())) for part, parts in moved.items()}
 
 
 def test_an_error_of_normalisation_would_show_with_pictures_too(picture_model: Path, alone: Any) -> None:

@@ -13,7 +13,7 @@ from learner import token_scorer
 from learner.batch import BatchError, Layout, MicroBatch, micro_batches
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.pictures import PictureReader
-from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_policy
+from learner.policy_model import CRITIC, ModelError, PolicyModel, Predictions, adapters_off, load_policy
 from learner.sequence import TrainingSequence, sequences_of
 from learner.token_scorer import Mode
 from rollout.scripted_engine import ScriptedEngine, Suboptimal
@@ -148,6 +148,38 @@ def test_freezing(picture_model: Path) -> None:
     assert all("vision_model" not in name and "connector" not in name for name in learning)
     frozen_language, _, _ = load(picture_model, freeze=("language_model",))
     assert any(parameter.requires_grad for parameter in frozen_language.backbone.parameters())
+
+
+def test_each_part_has_its_rate_and_the_critic_its_own(picture_model: Path) -> None:
+    rates = {"vision_tower": 1e-7, "language_model": 1e-5}
+    options: dict[str, Any] = {"optimizer": {"learning_rate": 1e-3, "part_learning_rates": rates}}
+    for critic, in_group, rate in (({}, "model", 1e-3), ({"learning_rate": 1e-2}, CRITIC, 1e-2)):
+        config = LearnerConfig.model_validate({"model": str(picture_model), "value_head": critic, **options})
+        policy = load_policy(picture_model, config)
+        groups = {group.name: group for group in policy.parameter_groups(config)}
+        found = {name: group.learning_rate for name, group in groups.items()}
+        assert found == {**rates, "model": 1e-3, in_group: rate}
+        assert sum(len(group.parameters) for group in groups.values()) == len(list(policy.parameters()))
+        heads = [id(parameter) for parameter in policy.value_head.parameters()]
+        assert set(heads) <= {id(parameter) for parameter in groups[in_group].parameters}
+
+
+def test_a_rate_for_a_part_that_does_not_learn_is_refused(picture_model: Path) -> None:
+    optimizer = {"part_learning_rates": {"projector": 1e-5}}
+    config = LearnerConfig.model_validate(
+        {"model": str(picture_model), "freeze": ["projector"], "optimizer": optimizer}
+    )
+    with pytest.raises(ModelError, match=r"part_learning_rates.projector: no projector of .* is trained; leave it out"):
+        load_policy(picture_model, config).parameter_groups(config)
+
+
+def test_the_critic_computes_in_float32_whatever_the_model_does(text_model: Path) -> None:
+    policy, _, _ = load(text_model, dtype="bfloat16")
+    hidden = torch.randn(50, policy.critic_widths[0]).bfloat16()
+    found = policy.value_head(hidden)
+    assert (next(policy.value_head.parameters()).dtype, found.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(found, policy.value_head.float()(hidden.float()))
+    assert not torch.equal(found, found.bfloat16().float())
 
 
 def test_freezing_what_is_not_there(text_model: Path) -> None:
