@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from study.report.dose import Dosed, Doses
 from study.report.drawing import BEGINNING, INK, MARKERS, PALETTE, add_legend, panels, styled
@@ -89,16 +90,17 @@ def _forgetting(doses: Doses, shifted: str) -> tuple[Figure, str]:
             colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
             axis.plot([], [], color=colour, marker=marker, label=method)
         _explain_marks(axis, doses.cells)
-        axis.set_title(f"answers under the {study.suites[suite]}", loc="left", fontsize=8)
+        axis.set_title(f"answers: {study.suites[suite]}", loc="left", fontsize=8)
         axis.set_ylabel(f"{study.suites[shifted]}:\nchange (points)")
         axis.margins(0.1)
         # Its root is a distance, so that gentle runs are told apart too.
         axis.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
         axis.set_xlim(left=0)
+        axis.xaxis.set_major_locator(MaxNLocator(3))
     axes[-1].set_xlabel("divergence from the start (nats a token)")
     add_legend(figure, axes[0])
     return figure, (
-        f"Forgetting against distance: the change of {study.title(doses.measure)} under the {study.suites[shifted]} "
+        f"Forgetting against distance ({study.suites[shifted]}): the change of {study.title(doses.measure)} "
         "since the start, against the Kullback–Leibler divergence from the start on what the policy draws itself. A "
         "line for each run and seed, a point for each evaluation."
     )

@@ -59,7 +59,7 @@ def _parts(findings: Findings, suite: str, measures: Sequence[Measure]) -> tuple
     label_compute(figure, [axes[-1:]], [study])
     add_legend(figure, axes[0])
     return figure, (
-        f"What becomes of the parts of the task under the {study.suites[suite]}: of what the rule changes, of what it "
+        f"What becomes of the parts of the task ({study.suites[suite]}): of what the rule changes, of what it "
         "leaves alone and, with pictures, of what is seen."
     )
 
