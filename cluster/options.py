@@ -48,7 +48,8 @@ class ClusterConfig(_Options):
     iterations: int = Field(default=20, ge=1)
     """How many updates `rl` makes, or how many optimizer steps `sft` makes."""
     budget: float | None = Field(default=None, gt=0)
-    """Training ends before `iterations` when the ledger has come to this."""
+    """Training ends before `iterations` where the ledger is nearest to this: an iteration that would pass it by more
+    than it now lacks is not made."""
     ledger: Literal["compute/flops", "compute/paper_flops", "compute/trained_tokens"] = "compute/flops"
     """What the budget is of: operations really made, the paper's count of them, or tokens learned from."""
     evaluations: int | None = Field(default=None, ge=1)

@@ -85,9 +85,11 @@ class Training:
 
     @property
     def is_over(self) -> bool:
-        """Whether all iterations are made, or the budget is spent."""
-        budget = self.config.cluster.budget
-        return self.iteration >= self.config.cluster.iterations or (budget is not None and self._spent() >= budget)
+        """Whether all iterations are made, or the budget is met as nearly as whole iterations can."""
+        cluster = self.config.cluster
+        if self.iteration >= cluster.iterations:
+            return True
+        return bool(cluster.budget) and self.ledger.is_nearest(cluster.budget, cluster.ledger, self.iteration)
 
     def _spent(self) -> float:
         return self.ledger.totals()[self.config.cluster.ledger]

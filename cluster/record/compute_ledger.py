@@ -186,6 +186,13 @@ class ComputeLedger:
             "compute/patches": sum(traffic[each].patches for each in PASSES if each != "evaluate"),
         }
 
+    def is_nearest(self, budget: float, account: str, iterations: int) -> bool:
+        """Whether after so many iterations the budget is met as nearly as it can be: one more, of the mean cost, would
+        miss it by more. So runs with large iterations and runs with small ones end at equal compute."""
+        spent = self.totals()[account]
+        before = ComputeLedger(self.model, self._config).totals()[account]
+        return spent + (spent - before) / max(iterations, 1) / 2 >= budget
+
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on exactly; it can be written as JSON."""
         traffic = {name: asdict(each) for name, each in self._traffic.items()}

@@ -349,3 +349,24 @@ def test_what_an_option_needs_is_asked_for() -> None:
     account.charge_rollout(PLAYED, phase="evaluate")
     with pytest.raises(ValidationError):
         ComputeConfig(paper_lambda=-1.0)
+
+
+@given(
+    tokens=st.integers(1, 5_000),
+    iterations_of_budget=st.floats(0.3, 40),
+    initial=st.sampled_from([0, 700]),
+)
+def test_a_run_ends_where_its_ledger_is_nearest_to_the_budget(
+    tokens: int, iterations_of_budget: float, initial: int
+) -> None:
+    """Whatever an iteration costs, and whatever was charged before the first."""
+    ledger = ComputeLedger(NANO, ComputeConfig(initial_tokens=initial))
+    before = ledger.totals()["compute/flops"]
+    cost = NANO.learn(Traffic(tokens=tokens, scored=tokens))
+    budget = before + iterations_of_budget * cost
+    made = 0
+    while not made or not ledger.is_nearest(budget, "compute/flops", made):
+        ledger.charge_update(Report(looked=Traffic(), trained=Traffic(tokens=tokens, scored=tokens)), played_share=0)
+        made += 1
+    ends = {n: abs(before + n * cost - budget) for n in range(1, made + 3)}
+    assert ends[made] == pytest.approx(min(ends.values()))
