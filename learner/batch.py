@@ -10,12 +10,14 @@ Legend: B rows, R tokens in a row, n sampled tokens in the micro-batch, k sequen
     rows     several sequences to a row, zeros behind them  positions start at 0 with each sequence, and attention
     flat     all sequences in one row                       stays inside; so a model is told by `position_ids` alone
 
+What a model wants to be told beside tokens, its family says (learner/families).
+
 No layout changes any number, since tokens attend backwards only and never across a sequence's first token.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,8 +67,6 @@ class MicroBatch:
 
     token_ids: torch.Tensor
     """[B, R]"""
-    position_ids: torch.Tensor | None
-    """[B, R]; None where each row is one sequence and the model counts by itself."""
     sampled_at: torch.Tensor
     """[n] the positions of sampled tokens in the flattened rows."""
     numbers: torch.Tensor
@@ -75,8 +75,8 @@ class MicroBatch:
     """[k] where each sequence's last sampled token stands in the flattened rows."""
     end_numbers: torch.Tensor
     """[k] the number of that token."""
-    pictures: Mapping[str, torch.Tensor]
-    """What the model's processor makes of the pictures, under the names by which the model takes them."""
+    inputs: Mapping[str, torch.Tensor]
+    """What the model is told beside: positions, pictures, and whatever its family wants, by name."""
     traffic: Traffic
     """What of sequences goes through the model, neither padding nor filler."""
 
@@ -93,8 +93,25 @@ class MicroBatch:
         for name, value in moved.items():
             if isinstance(value, torch.Tensor):
                 moved[name] = value.to(device, non_blocking=True)
-        moved["pictures"] = {name: value.to(device, non_blocking=True) for name, value in self.pictures.items()}
+        moved["inputs"] = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
         return MicroBatch(**moved)
+
+
+Rows = Sequence[Sequence[ModelInput]]
+"""The sequences of each row."""
+
+
+class Teller(Protocol):
+    """What a model is told of rows beside their tokens; families do (learner/families/family.py)."""
+
+    def inputs(self, rows: Rows, width: int, layout: Layout) -> Mapping[str, torch.Tensor]: ...
+
+
+class _Words:
+    """Of a model without eyes."""
+
+    def inputs(self, rows: Rows, width: int, layout: Layout) -> Mapping[str, torch.Tensor]:
+        return {} if layout == "padded" else {"position_ids": positions(rows, width)}
 
 
 def micro_batches(
@@ -103,7 +120,7 @@ def micro_batches(
     max_tokens: int,
     layout: Layout,
     pad_token_id: int = 0,
-    prepare_pictures: Callable[[Sequence[Image]], Mapping[str, torch.Tensor]] | None = None,
+    family: Teller | None = None,
     filler: ModelInput | None = None,
 ) -> list[MicroBatch]:
     """All sequences, each once, in micro-batches of at most `max_tokens` tokens with padding.
@@ -122,21 +139,24 @@ def micro_batches(
     for rows in map(list, _group_rows(_rows(inputs, max_tokens, layout), max_tokens, spare_rows)):
         if filler is not None and not any(each.images for row in rows for each in row):
             rows[-1:] = [[*rows[-1], filler]] if layout == "flat" else [rows[-1], [filler]]
-        images = [image for row in rows for each in row for image in each.images]
-        if images and prepare_pictures is None:
-            raise BatchError("the sequences show pictures, but the model has no eyes: learner.model needs a processor")
-        pictures = prepare_pictures(images) if images and prepare_pictures is not None else {}
-        batches.append(_micro_batch(rows, layout, pad_token_id, pictures))
+        batches.append(_micro_batch(rows, layout, pad_token_id, family or _Words()))
     return batches
 
 
-def empty_micro_batch(
-    filler: ModelInput | None = None,
-    prepare_pictures: Callable[[Sequence[Image]], Mapping[str, torch.Tensor]] = lambda _: {},
-) -> MicroBatch:
+def empty_micro_batch(filler: ModelInput | None = None, family: Teller | None = None) -> MicroBatch:
     """One that teaches nothing, for a rank that has nothing left while others go on."""
-    row = filler or _NOTHING
-    return _micro_batch([[row]], "padded", 0, prepare_pictures(row.images) if row.images else {})
+    return _micro_batch([[filler or _NOTHING]], "padded", 0, family or _Words())
+
+
+def positions(rows: Rows, width: int) -> torch.Tensor:
+    """[B, R], from 0 in each sequence and in what is behind the last."""
+    position_ids = np.zeros((len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        start = 0
+        for length in [*(each.num_tokens for each in row), width - _length(row)]:
+            position_ids[number, start : start + length] = np.arange(length)
+            start += length
+    return torch.from_numpy(position_ids)
 
 
 _NOTHING = ModelInput(token_ids=np.zeros(2, np.int64), sampled_at=np.zeros(0, np.int64), first_number=0)
@@ -191,48 +211,35 @@ def _length(row: Sequence[ModelInput]) -> int:
     return sum(each.num_tokens for each in row)
 
 
-def _micro_batch(
-    rows: Sequence[Sequence[ModelInput]], layout: Layout, pad_token_id: int, pictures: Mapping[str, torch.Tensor]
-) -> MicroBatch:
+def _micro_batch(rows: Rows, layout: Layout, pad_token_id: int, family: Teller) -> MicroBatch:
     width = max(_length(row) for row in rows)
     token_ids = np.full((len(rows), width), pad_token_id, np.int64)
-    position_ids = np.zeros((len(rows), width), np.int64)
     sampled_at, numbers, ends = [], [], []
     for number, row in enumerate(rows):
         start = 0
         for each in row:
             end = start + each.num_tokens
             token_ids[number, start:end] = each.token_ids
-            position_ids[number, start:end] = np.arange(each.num_tokens)
             sampled_at.append(number * width + start + each.sampled_at)
             numbers.append(each.first_number + np.arange(len(each.sampled_at)))
             if len(each.sampled_at):
                 last = number * width + start + each.sampled_at[-1]
                 ends.append((last, each.first_number + len(each.sampled_at) - 1))
             start = end
-        position_ids[number, start:] = np.arange(width - start)
     ends_at, end_numbers = torch.tensor(ends, dtype=torch.long).reshape(-1, 2).unbind(1)
     return MicroBatch(
         token_ids=torch.from_numpy(token_ids),
-        position_ids=None if layout == "padded" else torch.from_numpy(position_ids),
         sampled_at=torch.from_numpy(np.concatenate(sampled_at)),
         numbers=torch.from_numpy(np.concatenate(numbers)),
         ends_at=ends_at,
         end_numbers=end_numbers,
-        pictures=pictures,
+        inputs=family.inputs(rows, width, layout),
         traffic=total(each.traffic for row in rows for each in row if len(each.sampled_at)),
     )
 
 
-def choose_layout(wanted: str, backbone: Any, *, has_flash_attention: bool) -> Layout:
-    """The layout that `learner.layout` asks for, if the model can; raises BatchError where it cannot."""
-    # Positions of several axes, as Qwen's for pictures, are counted by the model over each whole row.
-    counts_by_itself = hasattr(backbone.base_model, "get_rope_index")
+def choose_layout(wanted: Literal["auto", "padded", "rows", "flat"], *, has_flash_attention: bool) -> Layout:
+    """The layout that `learner.layout` asks for."""
     if wanted == "auto":
-        return "flat" if has_flash_attention and not counts_by_itself else "padded"
-    if wanted != "padded" and counts_by_itself:
-        raise BatchError(
-            f"learner.layout={wanted}: {type(backbone).__name__} counts positions over whole rows, so sequences "
-            "cannot share one; use padded"
-        )
-    return wanted  # pyright: ignore[reportReturnType]
+        return "flat" if has_flash_attention else "padded"
+    return wanted

@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner.batch import Layout, MicroBatch, choose_layout, empty_micro_batch, micro_batches
+from learner.batch import MicroBatch, choose_layout, empty_micro_batch, micro_batches
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
-from learner.pictures import PictureReader
 from learner.policy_model import CRITIC, PolicyModel, load_policy, size_of
 from learner.ppo import reinforcement, weigh
 from learner.scorer import Scorer
@@ -86,20 +85,16 @@ class Learner:
 
     def __init__(self, folder: Path, config: LearnerConfig, *, temperature: float, chat: ChatTokens) -> None:
         self._config = config
-        self.policy: PolicyModel = load_policy(folder, config, chat.forbidden_token_ids)
+        self.policy: PolicyModel = load_policy(folder, config, chat)
         self.size = size_of(self.policy, recomputes=config.deepspeed.gradient_checkpointing)
         self.chat = chat
-        self._reader = PictureReader(chat)
         self.version = 0
-        self._layout: Layout = choose_layout(
-            config.layout,
-            self.policy.backbone,
-            has_flash_attention=self.policy.backbone.config._attn_implementation == "flash_attention_2",
-        )
+        attention = self.policy.backbone.config._attn_implementation
+        self._layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
         options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
         self._scorer = Scorer(self.engine, self.policy, config, temperature)
-        self._scorer.load_reference(folder, chat.forbidden_token_ids)
+        self._scorer.load_reference(folder, chat)
 
     def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
         """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
@@ -146,22 +141,23 @@ class Learner:
             )
         # Where one rank looks at pictures, all do; at stage 3 also where none does, since weights lie with all ranks.
         looks = self.engine.largest(int(any(sequence.images for sequence in sequences)))
-        filler = self._reader.filler() if looks or self._config.deepspeed.zero_stage == 3 else None
+        family = self.policy.family
+        filler = family.filler() if looks or self._config.deepspeed.zero_stage == 3 else None
         steps, first_number = [], 0
         for part in parts:
             inputs = []
             for sequence in part:
-                inputs.append(self._reader.model_input(sequence, first_number))
+                inputs.append(family.model_input(sequence, first_number))
                 first_number += int(sequence.is_sampled.sum())
             batches = micro_batches(
                 inputs,
                 max_tokens=self._config.micro_batch_tokens,
                 layout=self._layout,
-                prepare_pictures=self._reader.prepare,
+                family=family,
                 filler=filler,
             )
             missing = self.engine.largest(len(batches)) - len(batches)
-            steps.append([*batches, *(empty_micro_batch(filler, self._reader.prepare) for _ in range(missing))])
+            steps.append([*batches, *(empty_micro_batch(filler, family) for _ in range(missing))])
         return _Work(sequences, TokenTable.of(sequences, self._config), steps)
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """The policy with its critic: any Hugging Face causal or image-text-to-text model, and a value head on its last states.
 
-    load_policy(folder, config)   →  PolicyModel
+    load_policy(folder, config, chat)  →  PolicyModel
     size_of(policy)               →  ModelSize: what a token costs in each of its parts
     PolicyModel(micro_batch, …)   →  Predictions: what the loss needs, at sampled tokens alone
 
@@ -21,9 +21,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
+from learner.families import family_of
 from learner.model_size import ModelSize, Weight, model_size
 from learner.parts import ParameterGroup, part_of
 from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
+from rollout.transcript import ChatTokens
 
 CRITIC = "critic"
 """The group of the value head's parameters."""
@@ -52,17 +54,16 @@ class Predictions:
 class PolicyModel(nn.Module):
     """A backbone and a value head; called with a micro-batch, so that DeepSpeed sees one forward."""
 
-    def __init__(
-        self, backbone: PreTrainedModel, value_head: ValueHeadConfig, forbidden_token_ids: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, backbone: PreTrainedModel, value_head: ValueHeadConfig, chat: ChatTokens) -> None:
         super().__init__()
         self.backbone = backbone
+        self.family = family_of(backbone, chat)
         width = (getattr(backbone.config, "text_config", None) or backbone.config).hidden_size
         self.value_head = _value_head(width, value_head.hidden_sizes)
         self.critic_widths = (width, *value_head.hidden_sizes, 1)
         self.stops_gradient = value_head.stop_gradient
         self.critic_learns_alone = False
-        self._forbidden = list(forbidden_token_ids)
+        self._forbidden = list(chat.forbidden_token_ids)
 
     def forward(
         self,
@@ -132,13 +133,11 @@ class PolicyModel(nn.Module):
 
     def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """[B * R, width]"""
-        positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
-        pictures = _cast(batch.pictures, self.backbone.dtype)
-        output = self.backbone.base_model(input_ids=batch.token_ids, use_cache=False, **positions, **pictures)
-        return output.last_hidden_state.flatten(0, 1)
+        inputs = _cast(batch.inputs, self.backbone.dtype)
+        return self.family.hidden_states(self.backbone, batch.token_ids, inputs).flatten(0, 1)
 
 
-def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequence[int] = ()) -> PolicyModel:
+def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> PolicyModel:
     """The model of a folder with a fresh value head, frozen and adapted as configured."""
     backbone = load_backbone(folder, config.dtype)
     backbone.requires_grad_(True)
@@ -153,7 +152,7 @@ def load_policy(folder: Path, config: LearnerConfig, forbidden_token_ids: Sequen
                 "learner.deepspeed.zero_stage=3 cannot share it, so leave it out, or take zero_stage=2"
             )
     torch.manual_seed(config.seed)
-    policy = PolicyModel(backbone, config.value_head, forbidden_token_ids)
+    policy = PolicyModel(backbone, config.value_head, chat)
     policy.value_head.to(backbone.dtype)
     if config.deepspeed.gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})

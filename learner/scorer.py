@@ -10,6 +10,7 @@ from learner.deepspeed_engine import DistributedEngine
 from learner.policy_model import PolicyModel, Predictions, adapters_off, load_backbone
 from learner.token_scorer import Distributions, Mode
 from learner.token_table import TokenTable
+from rollout.transcript import ChatTokens
 
 
 class Scorer:
@@ -21,13 +22,11 @@ class Scorer:
         self._engine, self._policy, self._config, self._temperature = engine, policy, config, temperature
         self._reference: PolicyModel | None = None
 
-    def load_reference(self, folder: Path, forbidden_token_ids: tuple[int, ...]) -> None:
+    def load_reference(self, folder: Path, chat: ChatTokens) -> None:
         """Keep the initial policy, where the loss needs it and switching low-rank additions off does not give it."""
         needs_one = self._config.loss.kl_coefficient or self._config.sft.kl_coefficient
         if needs_one and not self._config.lora.rank:
-            reference = PolicyModel(
-                load_backbone(folder, self._config.dtype), self._config.value_head, forbidden_token_ids
-            )
+            reference = PolicyModel(load_backbone(folder, self._config.dtype), self._config.value_head, chat)
             self._reference = reference.requires_grad_(False).to(device=self.device, dtype=self._policy.backbone.dtype)
 
     @property

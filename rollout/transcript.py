@@ -22,11 +22,12 @@ from typing import Any
 
 from PIL.Image import Image
 from PIL.Image import new as blank
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from envs.protocol import OpenEpisode, Question
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, Prompt
+from rollout.processors import load_processor
 from rollout.traffic import Traffic, of_picture
 
 _MARKER = "MARKERMARKER"
@@ -75,7 +76,7 @@ class ChatTokens:
         """The template of the model in a folder, with its processor where it has eyes."""
         config = AutoConfig.from_pretrained(model)
         image_token_id = getattr(config, "image_token_id", None)
-        processor = AutoProcessor.from_pretrained(model) if image_token_id is not None else None
+        processor = load_processor(model) if image_token_id is not None else None
         tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(model)
         return cls(
             tokenizer,
@@ -123,19 +124,17 @@ class ChatTokens:
 
     def num_image_tokens(self, images: Sequence[Image]) -> int:
         """How many tokens the pictures are for the model, beyond the one placeholder that the record holds for each."""
-        if not images:
-            return 0
-        sizes = [(image.height, image.width) for image in images]
-        counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
-        return sum(counts) - len(images)
+        return sum(len(self.expanded(image.size).token_ids) - 1 for image in images)
 
     def expanded(self, size: tuple[int, int]) -> Expansion:
         """What any picture of this width and height is for the model."""
         if size not in self._expansions:
-            text, images = self.processor.image_token, [blank("RGB", size)]
+            # Some processors write an opening token of their own, unless there is one.
+            opening = self.tokenizer.bos_token or ""
+            text, images = opening + self.processor.image_token, [blank("RGB", size)]
             inputs = self.processor(text=text, images=images, add_special_tokens=False, return_tensors="pt")
             self._expansions[size] = Expansion(
-                token_ids=tuple(inputs["input_ids"][0].tolist()),
+                token_ids=tuple(inputs["input_ids"][0, int(bool(opening)) :].tolist()),
                 traffic=of_picture(inputs, self.image_token_id or 0, self._patch_size),
             )
         return self._expansions[size]

@@ -19,7 +19,6 @@ import torch
 
 from learner.batch import ModelInput, micro_batches
 from learner.config import LearnerConfig
-from learner.pictures import PictureReader
 from learner.policy_model import PolicyModel, load_backbone
 from learner.sequence import sequences_of
 from rollout.episode import Episode, EpisodeEnd
@@ -34,29 +33,29 @@ class Start:
     def __init__(self, model: PolicyModel, chat: ChatTokens, max_tokens: int) -> None:
         """`max_tokens` go through the model at once, or one whole dialogue."""
         self._model, self._chat, self._max_tokens = model.eval(), chat, max_tokens
-        self._reader = PictureReader(chat)
 
     @classmethod
     def load(cls, folder: Path, learner: LearnerConfig) -> "Start":
         """The model of a folder, in the learner's precision."""
         chat = ChatTokens.load(folder)
-        model = PolicyModel(load_backbone(folder, learner.dtype), learner.value_head, chat.forbidden_token_ids)
+        model = PolicyModel(load_backbone(folder, learner.dtype), learner.value_head, chat)
         return cls(model, chat, learner.micro_batch_tokens)
 
     @torch.no_grad()
     def log_ratios(self, episodes: Sequence[Episode], temperature: float) -> list[LogRatios]:
         """log p(now) − log p(start) of each drawn token; nothing for episodes that failed."""
+        family = self._model.family
         inputs: list[ModelInput] = []
         drawn, ends, count = [np.zeros(0, np.float32)], [], 0
         for episode in episodes:
             for sequence in [] if episode.end is EpisodeEnd.FAILED else sequences_of(episode, self._chat):
-                inputs.append(self._reader.model_input(sequence, count))
+                inputs.append(family.model_input(sequence, count))
                 drawn.append(sequence.sampled_logprobs[sequence.is_sampled])
                 count += len(drawn[-1])
             ends.append(count)
         most = max([self._max_tokens, *(each.num_tokens for each in inputs)])
         ratios = np.concatenate(drawn).astype(np.float64)
-        for batch in micro_batches(inputs, max_tokens=most, layout="padded", prepare_pictures=self._reader.prepare):
+        for batch in micro_batches(inputs, max_tokens=most, layout="padded", family=family):
             is_drawn = torch.ones(len(batch.sampled_at), dtype=torch.bool)
             ratios[batch.numbers.numpy()] -= self._model(batch, is_drawn, temperature).logprobs.double().numpy()
         return np.split(ratios, ends[:-1])

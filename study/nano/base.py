@@ -120,7 +120,7 @@ def _model_inputs(lessons: list[Lesson], nano: NanoModel, learned: Learned) -> l
     inputs, num_learned = [], 0
     for lesson in lessons:
         row = lesson_row(lesson, nano.chat, learned)
-        inputs.append(nano.pictures.expanded(row.token_ids, row.is_learned, row.images, num_learned))
+        inputs.append(nano.family.expanded(row.token_ids, row.is_learned, row.images, num_learned))
         num_learned += len(inputs[-1].sampled_at)
     return inputs
 
@@ -130,8 +130,8 @@ def _accumulate(nano: NanoModel, inputs: list[ModelInput], max_tokens: int) -> f
     model: Any = nano.model
     num_learned = sum(len(each.sampled_at) for each in inputs)
     total = 0.0
-    for batch in micro_batches(inputs, max_tokens=max_tokens, layout="padded", prepare_pictures=nano.pictures.prepare):
-        hidden = model.model(input_ids=batch.token_ids, use_cache=False, **batch.pictures).last_hidden_state
+    for batch in micro_batches(inputs, max_tokens=max_tokens, layout="padded", family=nano.family):
+        hidden = nano.family.hidden_states(model, batch.token_ids, batch.inputs)
         # The output layer runs only where something was learned.
         logits = model.lm_head(hidden.flatten(0, 1)[batch.sampled_at - 1])
         loss = cross_entropy(logits, batch.token_ids.flatten()[batch.sampled_at], reduction="sum") / num_learned

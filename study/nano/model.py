@@ -23,7 +23,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 
 from cluster.errors import ConfigError
 from envs.lessons import DialogueTeacher
-from learner.pictures import PictureReader
+from learner.families import Family, family_of
 from rollout.transcript import ChatTokens
 from study.nano.recipe import BaseRecipe, Eyes, ModelShape
 from study.nano.tokenizer import PICTURE_TOKENS, build_nano_tokenizer
@@ -35,7 +35,7 @@ class NanoModel:
 
     model: PreTrainedModel
     chat: ChatTokens
-    pictures: PictureReader
+    family: Family
 
     def save(self, folder: Path, dtype: str) -> None:
         """Write it as Transformers and vLLM read it."""
@@ -69,7 +69,7 @@ def new_model(recipe: BaseRecipe, teachers: Sequence[DialogueTeacher] = ()) -> N
         processor=processor,
         patch_size=1 if recipe.eyes is None else recipe.eyes.patch_size,
     )
-    return NanoModel(model=model, chat=chat, pictures=PictureReader(chat))
+    return NanoModel(model=model, chat=chat, family=family_of(model, chat))
 
 
 def _grown_from(folder: Path) -> tuple[LlamaForCausalLM, Any]:

@@ -18,7 +18,6 @@ from cluster.record.compute_ledger import ComputeLedger
 from learner.batch import MicroBatch, micro_batches
 from learner.config import LearnerConfig
 from learner.learner import Learner, UpdateReport
-from learner.pictures import PictureReader
 from learner.policy_model import PolicyModel, load_policy, size_of
 from learner.sequence import TrainingSequence, sequences_of
 from rollout.episode import Episode
@@ -80,7 +79,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 def load(folder: Path, options: dict[str, Any]) -> tuple[PolicyModel, LearnerConfig]:
     config = LearnerConfig.model_validate({"model": str(folder), **options})
-    return load_policy(folder, config), config
+    return load_policy(folder, config, ChatTokens.load(folder)), config
 
 
 @cache
@@ -100,10 +99,10 @@ def seen_episodes(chat: ChatTokens) -> list[Episode]:
 @cache
 def batches_of(folder: Path) -> list[MicroBatch]:
     """Each sequence alone, so that nothing is padded."""
-    reader, batches, first = PictureReader(ChatTokens.load(folder)), [], 0
+    reader, batches, first = load(folder, {})[0].family, [], 0
     for sequence in sequences_for(folder):
         seen = reader.model_input(sequence, first)
-        batches += micro_batches([seen], max_tokens=4096, layout="padded", prepare_pictures=reader.prepare)
+        batches += micro_batches([seen], max_tokens=4096, layout="padded", family=reader)
         first += len(seen.sampled_at)
     return batches
 
@@ -161,7 +160,7 @@ def test_playing_and_learning_count_the_same_dialogues_alike(folder_of: Callable
     batches = batches_of(folder)
     learned = total(batch.traffic for batch in batches)
     assert total(one.traffic for one in played) == replace(learned, valued=0)
-    pixels = [batch.pictures["pixel_values"].shape for batch in batches]
+    pixels = [batch.inputs["pixel_values"].shape for batch in batches]
     assert {shape[-2:] for shape in pixels} == {(PICTURE_SIZE, PICTURE_SIZE)}
     patches = (PICTURE_SIZE // PATCH_SIZE) ** 2
     assert (learned.patches, learned.patch_pairs) == (2 * patches, 2 * patches**2)

@@ -62,7 +62,9 @@ def opened(folder: Path, max_tokens: int = 4096) -> Start:
     """The start, which may only draw the allowed tokens."""
     chat = ChatTokens.load(folder)
     forbidden = sorted(set(range(len(chat.tokenizer))) - set(ALLOWED))
-    return Start(PolicyModel(load_backbone(folder, "float32"), ValueHeadConfig(), forbidden), chat, max_tokens)
+    model = PolicyModel(load_backbone(folder, "float32"), ValueHeadConfig(), chat)
+    model._forbidden = forbidden
+    return Start(model, chat, max_tokens)
 
 
 def test_the_estimates_have_the_mean_that_sums_over_all_answers_give(now: Path, start: Path) -> None:

@@ -380,7 +380,7 @@ def test_parts_learn_at_their_own_rates_on_any_ranks(picture_model: Path, num_ra
 
 def moved_by_part(model: Path, state: dict[str, np.ndarray]) -> dict[str, float]:
     """The root of the mean square of how far the parameters of each part have moved from where they began."""
-    started = load_policy(model, LearnerConfig(model=str(model), value_head=VALUE_HEAD)).state_dict()
+    started = load_policy(model, LearnerConfig(model=str(model), value_head=VALUE_HEAD), ChatTokens.load(model)).state_dict()
     moved: dict[str, list[np.ndarray]] = {}
     for name in sorted(state):
         part = "critic" if name.startswith("value_head.") else part_of(name)

@@ -1,24 +1,29 @@
 """The policy's numbers are those of a plain Hugging Face forward, however sequences are put together."""
 
 import dataclasses
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from learner import token_scorer
 from learner.batch import BatchError, Layout, MicroBatch, micro_batches
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
-from learner.pictures import PictureReader
+from learner.families import Family
 from learner.policy_model import CRITIC, ModelError, PolicyModel, Predictions, adapters_off, load_policy
 from learner.sequence import TrainingSequence, sequences_of
 from learner.token_scorer import Mode
 from rollout.scripted_engine import ScriptedEngine, Suboptimal
 from rollout.transcript import ChatTokens
 from tests.support.sequences import play, random_sequence
+from tests.support.tiny_families import FAMILIES, own_inputs
 from tests.support.tiny_models import make_picture_model, make_text_model
 
 LAYOUTS: tuple[Layout, ...] = ("padded", "rows", "flat")
@@ -35,22 +40,21 @@ def picture_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_picture_model(tmp_path_factory.mktemp("pictures"))
 
 
-def load(folder: Path, **options: Any) -> tuple[PolicyModel, PictureReader, ChatTokens]:
+def load(folder: Path, **options: Any) -> tuple[PolicyModel, Family, ChatTokens]:
     chat = ChatTokens.load(folder)
     config = LearnerConfig(model=str(folder), value_head=ValueHeadConfig(hidden_sizes=(8,)), **options)
-    policy = load_policy(folder, config, chat.forbidden_token_ids)
+    policy = load_policy(folder, config, chat)
     torch.manual_seed(1)
     torch.nn.init.normal_(policy.value_head[-1].weight)  # pyright: ignore
-    return policy, PictureReader(chat), chat
+    return policy, policy.family, chat
 
 
 @torch.no_grad()
-def by_hand(policy: PolicyModel, reader: PictureReader, sequence: TrainingSequence) -> tuple[Any, Any, Any]:
+def by_hand(policy: PolicyModel, chat: ChatTokens, sequence: TrainingSequence) -> tuple[Any, Any, Any]:
     """Log-probabilities, values before and the value behind, of one sequence by itself and the whole model."""
-    seen = reader.model_input(sequence, 0)
-    pictures = reader.prepare(seen.images) if seen.images else {}
+    seen = policy.family.model_input(sequence, 0)
     row = torch.from_numpy(seen.token_ids)[None]
-    output: Any = policy.backbone(input_ids=row, output_hidden_states=True, **pictures)
+    output: Any = policy.backbone(**own_inputs(chat, seen, policy.backbone), output_hidden_states=True)
     logits = output.logits[0].double()
     if not sequence.is_demonstration:
         logits = logits / TEMPERATURE
@@ -67,20 +71,20 @@ def run(policy: PolicyModel, batch: MicroBatch, sequences: Sequence[TrainingSequ
     return policy(batch, is_drawn[batch.numbers], TEMPERATURE, Mode.ENTROPIES)
 
 
-def check(policy: PolicyModel, reader: PictureReader, sequences: Sequence[TrainingSequence], layout: Layout) -> None:
+def check(policy: PolicyModel, chat: ChatTokens, sequences: Sequence[TrainingSequence], layout: Layout) -> None:
     first, inputs = 0, []
     for sequence in sequences:
-        inputs.append(reader.model_input(sequence, first))
+        inputs.append(policy.family.model_input(sequence, first))
         first += int(sequence.is_sampled.sum())
     longest = max(each.num_tokens for each in inputs)
-    batches = micro_batches(inputs, max_tokens=longest * 2 + 10, layout=layout, prepare_pictures=reader.prepare)
+    batches = micro_batches(inputs, max_tokens=longest * 2 + 10, layout=layout, family=policy.family)
     assert len(batches) > 1
     logprobs, values, after = (torch.full((first,), float("nan")) for _ in range(3))
     for batch in batches:
         predictions = run(policy, batch, sequences)
         logprobs[batch.numbers], values[batch.numbers] = predictions.logprobs, predictions.values
         after[batch.end_numbers] = predictions.after
-    expected = [by_hand(policy, reader, sequence) for sequence in sequences]
+    expected = [by_hand(policy, chat, sequence) for sequence in sequences]
     assert torch.allclose(logprobs.double(), torch.cat([each[0] for each in expected]), atol=1e-5, rtol=0)
     assert torch.allclose(values, torch.cat([each[1] for each in expected]), atol=1e-5, rtol=0)
     ends = [each.first_number + len(each.sampled_at) - 1 for each in inputs]
@@ -91,24 +95,75 @@ def check(policy: PolicyModel, reader: PictureReader, sequences: Sequence[Traini
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_text_in_any_layout(monkeypatch: pytest.MonkeyPatch, text_model: Path, layout: Layout, few_logits: int) -> None:
     monkeypatch.setattr(token_scorer, "FEW_LOGITS", few_logits)
-    policy, reader, _ = load(text_model)
+    policy, _, chat = load(text_model)
     random = Random(3)
     sequences = [
         random_sequence(random, 200, seed=seed, num_turns=random.randint(1, 4), is_demonstration=seed % 3 == 0)
         for seed in range(12)
     ]
-    check(policy, reader, sequences, layout)
+    check(policy, chat, sequences, layout)
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    return cache(lambda family: FAMILIES[family](tmp_path_factory.mktemp(family)))
+
+
+def seen_sequences(chat: ChatTokens) -> list[TrainingSequence]:
+    """Dialogues with a picture, with several of several sizes, and with none; each in more than one length."""
+    engine = ScriptedEngine(chat, Suboptimal(1))
+    cards = play(chat, engine, range(3), "general_points", modality="pictures", max_attempts=2, look={"size": 112})
+    streets = play(chat, engine, range(2), "route_navigation", modality="pictures", image_size=112)
+    text = play(chat, engine, range(3), "add_up", max_attempts=2)
+    random = Random(5)
+    sequences = [sequence for episode in [*cards, *streets, *text] for sequence in sequences_of(episode, chat)]
+    seen = [dataclasses.replace(each, pictures={d: noise(random) for d in each.pictures}) for each in sequences]
+    return [*seen, joined(seen[0], seen[-1], seen[3]), joined(seen[-2], seen[1], seen[2], seen[4])]
+
+
+def joined(*parts: TrainingSequence) -> TrainingSequence:
+    """One dialogue of several."""
+    columns = [each.name for each in dataclasses.fields(parts[0]) if isinstance(getattr(parts[0], each.name), np.ndarray)]
+    return dataclasses.replace(
+        parts[0],
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+        images=tuple(image for part in parts for image in part.images),
+        pictures={digest: picture for part in parts for digest, picture in part.pictures.items()},
+    )
+
+
+def noise(random: Random) -> bytes:
+    """A PNG of any size and shape."""
+    width, height = random.randint(30, 200), random.randint(30, 200)
+    content = io.BytesIO()
+    Image.frombytes("RGB", (width, height), random.randbytes(3 * width * height)).save(content, "PNG")
+    return content.getvalue()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pictures_in_any_layout(picture_model: Path, layout: Layout) -> None:
-    policy, reader, chat = load(picture_model)
-    engine = ScriptedEngine(chat, Suboptimal(1))
-    shown = play(chat, engine, range(3), "general_points", modality="pictures", max_attempts=2)
-    text = play(chat, engine, range(2), "add_up", max_attempts=2)
-    sequences = [sequence for episode in [*shown, *text] for sequence in sequences_of(episode, chat)]
-    assert any(sequence.images for sequence in sequences)
-    check(policy, reader, sequences, layout)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_of_every_family_in_any_layout(
+    folder_of: Callable[[str], Path], family: str, layout: Layout
+) -> None:
+    policy, _, chat = load(folder_of(family))
+    sequences = seen_sequences(chat)
+    shown = [len(sequence.images) for sequence in sequences]
+    assert 0 in shown and 1 in shown and max(shown) > 1
+    check(policy, chat, sequences, layout)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_of_every_family_matter(folder_of: Callable[[str], Path], family: str) -> None:
+    """Another picture in the same place gives other log-probabilities, behind it and there alone."""
+    policy, reader, chat = load(folder_of(family))
+    [sequence, *_] = [each for each in seen_sequences(chat) if each.images]
+    seen = reader.model_input(sequence, 0)
+    other = dataclasses.replace(seen, images=tuple(image.rotate(90) for image in seen.images))
+    found = []
+    for each in (seen, other):
+        [batch] = micro_batches([each], max_tokens=4096, layout="padded", family=reader)
+        found.append(run(policy, batch, [sequence]).logprobs)
+    assert (found[0] - found[1]).abs().max() > 1e-3
 
 
 def test_attention_across_sequences_would_show(text_model: Path) -> None:
@@ -116,7 +171,7 @@ def test_attention_across_sequences_would_show(text_model: Path) -> None:
     sequences = [random_sequence(Random(seed), 200, seed=seed) for seed in range(2)]
     inputs = [reader.model_input(sequence, number * 100) for number, sequence in enumerate(sequences)]
     [batch] = micro_batches(inputs, max_tokens=4096, layout="flat")
-    leaking = dataclasses.replace(batch, position_ids=None)
+    leaking = dataclasses.replace(batch, inputs={})
     drawn = torch.ones(len(batch.numbers), dtype=torch.bool)
     with torch.no_grad():
         gap = (policy(batch, drawn, 1.0).logprobs - policy(leaking, drawn, 1.0).logprobs).abs().max()
@@ -155,7 +210,7 @@ def test_each_part_has_its_rate_and_the_critic_its_own(picture_model: Path) -> N
     options: dict[str, Any] = {"optimizer": {"learning_rate": 1e-3, "part_learning_rates": rates}}
     for critic, in_group, rate in (({}, "model", 1e-3), ({"learning_rate": 1e-2}, CRITIC, 1e-2)):
         config = LearnerConfig.model_validate({"model": str(picture_model), "value_head": critic, **options})
-        policy = load_policy(picture_model, config)
+        policy = load_policy(picture_model, config, ChatTokens.load(picture_model))
         groups = {group.name: group for group in policy.parameter_groups(config)}
         found = {name: group.learning_rate for name, group in groups.items()}
         assert found == {**rates, "model": 1e-3, in_group: rate}
@@ -170,7 +225,7 @@ def test_a_rate_for_a_part_that_does_not_learn_is_refused(picture_model: Path) -
         {"model": str(picture_model), "freeze": ["projector"], "optimizer": optimizer}
     )
     with pytest.raises(ModelError, match=r"part_learning_rates.projector: no projector of .* is trained; leave it out"):
-        load_policy(picture_model, config).parameter_groups(config)
+        load_policy(picture_model, config, ChatTokens.load(picture_model)).parameter_groups(config)
 
 
 def test_the_critic_computes_in_float32_whatever_the_model_does(text_model: Path) -> None:

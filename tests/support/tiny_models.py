@@ -44,19 +44,19 @@ CHAT_TEMPLATE = """{{ '<begin>' }}{% for message in messages %}{{ '<' + message[
 
 def make_text_model(folder: Path, *, tied: bool, seed: int = 0) -> Path:
     """A Llama of 0.2 M parameters, with or without an output layer of its own."""
-    tokenizer = _make_tokenizer(SPECIAL_TOKENS)
+    tokenizer = make_tokenizer(SPECIAL_TOKENS)
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**_language_size(tokenizer), tie_word_embeddings=tied))
-    _save(model, tokenizer, folder)
+    model = LlamaForCausalLM(LlamaConfig(**language_size(tokenizer), tie_word_embeddings=tied))
+    save_model(model, tokenizer, folder)
     return folder
 
 
 def make_picture_model(folder: Path, seed: int = 0, *, tied: bool = False) -> Path:
     """An Idefics3 that sees pictures of 56 × 56 pixels, each as four tokens."""
-    tokenizer = _make_tokenizer(SPECIAL_TOKENS + PICTURE_TOKENS)
+    tokenizer = make_tokenizer(SPECIAL_TOKENS + PICTURE_TOKENS)
     torch.manual_seed(seed)
     config = Idefics3Config(
-        text_config={"model_type": "llama", "tie_word_embeddings": tied, **_language_size(tokenizer)},
+        text_config={"model_type": "llama", "tie_word_embeddings": tied, **language_size(tokenizer)},
         vision_config={
             "hidden_size": 64,
             "intermediate_size": 128,
@@ -70,7 +70,7 @@ def make_picture_model(folder: Path, seed: int = 0, *, tied: bool = False) -> Pa
         pad_token_id=SPECIAL_TOKENS.index(PAD),
         tie_word_embeddings=tied,
     )
-    _save(Idefics3ForConditionalGeneration(config), tokenizer, folder)
+    save_model(Idefics3ForConditionalGeneration(config), tokenizer, folder)
     square = {"longest_edge": PICTURE_SIZE}
     image_processor = Idefics3ImageProcessorPil(size=square, max_image_size=square, do_image_splitting=False)
     processor = Idefics3Processor(
@@ -80,7 +80,7 @@ def make_picture_model(folder: Path, seed: int = 0, *, tied: bool = False) -> Pa
     return folder
 
 
-def _make_tokenizer(special_tokens: tuple[str, ...]) -> PreTrainedTokenizerFast:
+def make_tokenizer(special_tokens: tuple[str, ...]) -> PreTrainedTokenizerFast:
     """Special tokens first, then the 256 bytes; nothing is merged."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*special_tokens, *alphabet])}
@@ -99,7 +99,7 @@ def _make_tokenizer(special_tokens: tuple[str, ...]) -> PreTrainedTokenizerFast:
     return fast
 
 
-def _language_size(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def language_size(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": 64,
@@ -114,7 +114,7 @@ def _language_size(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

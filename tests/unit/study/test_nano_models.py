@@ -79,7 +79,7 @@ def test_a_picture_is_shown_and_never_learned(untaught: tuple[NanoModel, Dialogu
     marks = [nano.chat.tokenizer.convert_tokens_to_ids(token) for token in PICTURE_TOKENS]
     for number in range(8):
         row = lesson_row(teacher.lesson(str(number)), nano.chat, "documents")
-        whole = nano.pictures.expanded(row.token_ids, row.is_learned, row.images, 7)
+        whole = nano.family.expanded(row.token_ids, row.is_learned, row.images, 7)
         at_marks = np.isin(whole.token_ids, marks)
         assert at_marks.sum() == 4 + 3  # 2 x 2 tokens, two fences and the name of the view
         assert set(whole.sampled_at) == set(range(1, whole.num_tokens)) - set(np.flatnonzero(at_marks))
