@@ -69,9 +69,7 @@ class Family:
             return None
         blank = Image.new("RGB", (32, 32))
         token_ids = np.array(self._chat.expanded(blank.size).token_ids, np.int64)
-        return ModelInput(
-            token_ids=token_ids, sampled_at=np.zeros(0, np.int64), first_number=0, images=(blank,)
-        )
+        return ModelInput(token_ids=token_ids, sampled_at=np.zeros(0, np.int64), first_number=0, images=(blank,))
 
     def inputs(self, rows: Rows, width: int, layout: Layout) -> dict[str, torch.Tensor]:
         """What the model is told beside the tokens of these rows, by the names under which it takes it."""
@@ -79,9 +77,7 @@ class Family:
         images = [image for row in rows for each in row for image in each.images]
         return told | (self._prepared(images) if images else {})
 
-    def hidden_states(
-        self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def hidden_states(self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """[B, R, width] of the last layer."""
         return backbone.base_model(input_ids=token_ids, use_cache=False, **inputs).last_hidden_state
 

@@ -9,7 +9,7 @@ Told apart only by rows, as Transformers does, a dialogue without pictures would
 has a state of zeros behind its pictures, which gives nothing: who has no picture looks at that. So dialogues with and
 without pictures may share a micro-batch and a row, and each reads as it does alone.
 
-Legend: B rows, R tokens in a row, n pictures in all, m at most in a row, T tiles, S states of a tile, K = m * T * S + 1.
+Legend: B rows, R tokens in a row, n pictures in all, m at most in a row, T tiles of a picture.
 """
 
 from collections.abc import Mapping
@@ -62,9 +62,7 @@ class MllamaFamily(Family):
         arrays = zip(_OURS, (shown, sees, is_before), strict=True)
         return {name: torch.from_numpy(array) for name, array in arrays}
 
-    def hidden_states(
-        self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def hidden_states(self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         if "pixel_values" not in inputs:
             return super().hidden_states(backbone, token_ids, inputs)
         model = backbone.base_model

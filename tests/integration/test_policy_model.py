@@ -123,7 +123,9 @@ def seen_sequences(chat: ChatTokens) -> list[TrainingSequence]:
 
 def joined(*parts: TrainingSequence) -> TrainingSequence:
     """One dialogue of several."""
-    columns = [each.name for each in dataclasses.fields(parts[0]) if isinstance(getattr(parts[0], each.name), np.ndarray)]
+    columns = [
+        each.name for each in dataclasses.fields(parts[0]) if isinstance(getattr(parts[0], each.name), np.ndarray)
+    ]
     return dataclasses.replace(
         parts[0],
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
@@ -142,9 +144,7 @@ def noise(random: Random) -> bytes:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pictures_of_every_family_in_any_layout(
-    folder_of: Callable[[str], Path], family: str, layout: Layout
-) -> None:
+def test_pictures_of_every_family_in_any_layout(folder_of: Callable[[str], Path], family: str, layout: Layout) -> None:
     policy, _, chat = load(folder_of(family))
     sequences = seen_sequences(chat)
     shown = [len(sequence.images) for sequence in sequences]

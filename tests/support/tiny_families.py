@@ -1,7 +1,7 @@
 """Random models of well under a million parameters with eyes, one of each family that the learner knows.
 
-    make_model(family, folder)      in a folder as Transformers reads it: FAMILIES names them
-    own_inputs(chat, model_input)   what a whole row is in Transformers' own way, to hold ours against
+make_model(family, folder)      in a folder as Transformers reads it: FAMILIES names them
+own_inputs(chat, model_input)   what a whole row is in Transformers' own way, to hold ours against
 """
 
 from collections.abc import Callable, Mapping

@@ -38,7 +38,10 @@ def test_every_sample_once_and_at_its_place(lengths: list[int], layout: Layout, 
         assert (flat != -1).sum() == batch.num_tokens
         if layout != "padded":
             # A position of 0 stands where a sequence begins, and where padding does.
-            positions, first_tokens = batch.inputs["position_ids"].flatten().numpy(), {each.token_ids[0] for each in inputs}
+            positions, first_tokens = (
+                batch.inputs["position_ids"].flatten().numpy(),
+                {each.token_ids[0] for each in inputs},
+            )
             assert set(flat[(positions == 0) & (flat != -1)]) <= first_tokens
         seen += batch.numbers.tolist()
     assert sorted(seen) == list(range(len(token_of_sample)))
