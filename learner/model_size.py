@@ -32,6 +32,8 @@ _STAGES = (
 )
 """The matrices of a layer in the order in which it uses them; those of one stage are given the same."""
 _ATTENTION_INPUTS, _ATTENTION_OUTPUT = 0, 1
+_OF_PICTURES = {"k_proj", "v_proj"}
+"""Matrices of a layer that looks across at pictures, which their states pass, and no token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +199,8 @@ def _place(weight: Weight) -> tuple[int, int, int]:
     """Part, layer and stage within it; −1 for what is in no layer or stage."""
     words = weight.name.split(".")
     part, number = part_of(weight.name), re.search(r"\.(\d+)\.", weight.name)
+    if "cross_attn" in words and _OF_PICTURES & set(words):
+        part = "projector"
     layer = int(number[1]) if number else -1
     stages = (stage for stage, names in enumerate(_STAGES) if set(names) & set(words))
     # Nothing comes before the patches but pixels, wherever else the tower's loose weights stand.

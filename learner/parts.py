@@ -14,12 +14,19 @@ PARTS = {
 
 A projector may stand inside a vision tower, as Qwen's merger does, so it is looked for first.
 """
+LOOKED_UP = {"embed_tokens", "position_embedding", "pos_embed", "embedding", "tile_embedding"}
+"""How models name their embeddings."""
 
 
 def part_of(name: str) -> str:
     """`projector`, `vision_tower` or `language_model`."""
     words = set(name.split("."))
     return next((part for part, names in PARTS.items() if words & set(names)), "language_model")
+
+
+def is_looked_up(name: str) -> bool:
+    """Whether its rows are looked up, or added, and multiply nothing."""
+    return bool(set(name.split(".")) & LOOKED_UP)
 
 
 class ParameterGroup(NamedTuple):

@@ -23,7 +23,7 @@ from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.families import family_of
 from learner.model_size import ModelSize, Weight, model_size
-from learner.parts import ParameterGroup, part_of
+from learner.parts import ParameterGroup, is_looked_up, part_of
 from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
 from rollout.transcript import ChatTokens
 
@@ -171,7 +171,8 @@ def size_of(policy: PolicyModel, *, recomputes: bool) -> ModelSize:
             name=name,
             shape=tuple(parameter.shape),
             learns=parameter.requires_grad,
-            is_looked_up=isinstance(backbone.get_submodule(name.rpartition(".")[0]), nn.Embedding),
+            is_looked_up=is_looked_up(name)
+            or isinstance(backbone.get_submodule(name.rpartition(".")[0]), nn.Embedding),
             is_output=parameter is output,
         )
         for name, parameter in backbone.named_parameters()

@@ -70,13 +70,19 @@ def traffic_of(episode: "Episode", chat: "ChatTokens") -> Iterator[Traffic]:
 def of_picture(inputs: Mapping[str, Any], image_token_id: int, patch_size: int) -> Traffic:
     """Of what a processor makes of one picture; which may be cut into several, each seen by itself."""
     grid = inputs.get("image_grid_thw")
+    picture_tokens = int((inputs["input_ids"] == image_token_id).sum())
     if grid is not None:
         patches = [math.prod(each) for each in grid.tolist()]
     else:
         *leading, _, height, width = inputs["pixel_values"].shape
         patches = [(height // patch_size) * (width // patch_size)] * math.prod(leading)
+        if "aspect_ratio_ids" in inputs:
+            # Llama-3.2-Vision looks across at the states of all tiles, each with one for the whole of it; its tower
+            # takes them by eights, and all tiles of a picture together.
+            picture_tokens = sum(count + 1 for count in patches)
+            patches = [sum(-(-(count + 1) // 8) * 8 for count in patches)]
     return Traffic(
-        picture_tokens=int((inputs["input_ids"] == image_token_id).sum()),
+        picture_tokens=picture_tokens,
         patches=sum(patches),
         patch_pairs=sum(count**2 for count in patches),
     )

@@ -60,8 +60,6 @@ class Architecture:
     """How many tokens it knows."""
     max_positions: int | None
     """The longest context it was made for."""
-    counts_positions: bool
-    """Whether it counts positions over a whole row by itself, so that sequences cannot share one."""
     patch_size: int = 0
     """Pixels along a side of what its vision tower takes for one; 0 without one."""
     merged: int = 1
@@ -131,7 +129,6 @@ def _from_config(config: Mapping[str, Any], source: str) -> Architecture:
     vision: Mapping[str, Any] | None = config.get("vision_config")
     family = str(config["model_type"])
     heads, width = int(text["num_attention_heads"]), int(text["hidden_size"])
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     shape = {
         "hidden_size": width,
         "intermediate_size": int(text["intermediate_size"]),
@@ -156,7 +153,6 @@ def _from_config(config: Mapping[str, Any], source: str) -> Architecture:
         source=source,
         tensors=tuple(tensors),
         max_positions=text.get("max_position_embeddings"),
-        counts_positions="mrope_section" in rope or family.startswith(("qwen2_vl", "qwen2_5_vl", "qwen3_vl")),
         **shape,
         **of_pictures,
     )

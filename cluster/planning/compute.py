@@ -15,14 +15,11 @@ from cluster.planning.placement import Command
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig, LoraConfig
 from learner.model_size import ModelSize, Weight, model_size
-from learner.parts import part_of
+from learner.parts import is_looked_up, part_of
 from rollout.traffic import Traffic
 
 if TYPE_CHECKING:
     from cluster.planning.plan import Batch
-
-LOOKED_UP = ("embed_tokens", "position_embedding", "pos_embed")
-"""Names of embeddings, whose rows are looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,7 @@ def _weights(architecture: Architecture, learner: LearnerConfig) -> Iterator[Wei
             name=name,
             shape=shape,
             learns=not learner.lora.rank and part_of(name) not in learner.freeze,
-            is_looked_up=any(word in name.split(".") for word in LOOKED_UP),
+            is_looked_up=is_looked_up(name),
             is_output=name.endswith("embed_tokens.weight" if is_tied else OUTPUT_LAYER),
         )
 

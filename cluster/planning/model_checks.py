@@ -12,6 +12,8 @@ from cluster.planning.placement import Command
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+SEE_FILMS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Families whose processor takes films too."""
 
 
 def architecture_of(config: Config, *, elsewhere: bool = False) -> Architecture | None:
@@ -101,11 +103,11 @@ def _abilities(config: Config, architecture: Architecture, *, elsewhere: bool) -
             rule="vLLM no longer has mllama",
             fix="for tasks in words use its text part, which is Llama-3.1-8B-Instruct; for pictures Qwen2.5-VL",
         )
-    if architecture.counts_positions and not elsewhere and find_spec("torchvision") is None:
+    if architecture.model_type in SEE_FILMS and not elsewhere and find_spec("torchvision") is None:
         yield note(
             "learner.model",
             model,
-            f"the processor of {architecture.model_type} needs torchvision, which is not installed",
+            f"vLLM's processor of {architecture.model_type} needs torchvision, which is not installed",
             "install the build of torchvision that belongs to this torch, or use an Idefics3",
         )
 
@@ -130,14 +132,7 @@ def _engine(config: Config, architecture: Architecture) -> Iterator[Finding]:
 
 def _training(config: Config, architecture: Architecture) -> Iterator[Finding]:
     learner = config.learner
-    if learner.layout in ("rows", "flat") and architecture.counts_positions:
-        yield Finding(
-            key="learner.layout",
-            value=learner.layout,
-            rule=f"{architecture.model_type} counts positions over whole rows, so sequences cannot share one",
-            fix="use padded or auto",
-        )
-    elif learner.layout == "flat" and config.cluster.placement == "cpu":
+    if learner.layout == "flat" and config.cluster.placement == "cpu":
         yield note(
             "learner.layout",
             "flat",

@@ -1,4 +1,4 @@
-"""A model that is told tokens, positions, and pixels as its processor makes them: Llama and its like, Idefics3, SmolVLM."""
+"""A model that is told tokens, positions, and pixels as its processor makes them: Llama, Idefics3 and their like."""
 
 import io
 from collections.abc import Mapping, Sequence

