@@ -105,9 +105,12 @@ def expand_pictures(prompt: Prompt, processor: Any) -> tuple[list[int], list[boo
         added = next(expansions) if is_picture else [token_id]
         token_ids += added
         is_own += [not is_picture] * len(added)
-    inputs = _run(processor, prompt.images)
-    of_text = {"input_ids", "attention_mask"}
-    return token_ids, is_own, {name: value for name, value in inputs.items() if name not in of_text}
+    made = _run(processor, prompt.images)
+    inputs = {name: value for name, value in made.items() if name not in ("input_ids", "attention_mask")}
+    # The processor has told pictures from words in its own text, and here they stand in another.
+    for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
+        inputs[name] = torch.tensor([token_ids]).eq(processor.image_token_id).to(inputs[name].dtype)
+    return token_ids, is_own, inputs
 
 
 def _run(processor: Any, images: Sequence[Image.Image]) -> Any:

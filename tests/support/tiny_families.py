@@ -51,7 +51,9 @@ def _make_qwen(folder: Path, seed: int, vision: Mapping[str, Any], of: tuple[Any
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     ids = dict(zip(names, tokenizer.convert_tokens_to_ids(list(QWEN_TOKENS)), strict=True))
     # Of 32 dimensions a head, 16 are turned: 6 by time, 4 by height, 6 by width.
-    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 4, 6], "mrope_interleaved": True}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 4, 6]}
+    if processor_class == "Qwen3VLProcessor":
+        rope["mrope_interleaved"] = True
     text = {**language_size(tokenizer), "rope_parameters": rope, "head_dim": 32}
     torch.manual_seed(seed)
     save_model(make(make_config(text_config=text, vision_config=dict(vision), **ids)), tokenizer, folder)
