@@ -236,6 +236,10 @@ class LearnerConfig(_Options):
     seed: int = 0
     """Of the order of episodes and of the value head's first weights."""
 
+    def looks_for_logprobs(self, num_steps: int) -> bool:
+        """Whether a forward pass before so many steps an epoch has to say what the policy is before them."""
+        return self.old_logprobs == "learner" and num_steps * self.epochs > 1
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, given: Any) -> Any:

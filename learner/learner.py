@@ -5,8 +5,8 @@
 
     an update:  look  →  weigh  →  epochs × steps
 
-Look is a forward pass before the first step: values and old log-probabilities. Weigh is what follows from them:
-advantages and returns, by GAE or against a group.
+Look is a forward pass before the first step: values and old log-probabilities (learner/looking.py). Weigh is what
+follows from them: advantages and returns, by GAE or against a group.
 
 Ranks go through the same number of micro-batches, since they gather weights and gradients together; one that has
 fewer takes part with empty ones.
@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner.batch import MicroBatch, choose_layout, empty_micro_batch, micro_batches
+from learner.batch import MicroBatch, ModelInput, choose_layout, empty_micro_batch, micro_batches
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
+from learner.looking import gaps, look
 from learner.policy_model import CRITIC, PolicyModel, load_policy, size_of
 from learner.ppo import reinforcement, weigh
 from learner.scorer import Scorer
@@ -74,6 +75,8 @@ class _Work:
     sequences: list[TrainingSequence]
     table: TokenTable
     steps: list[list[MicroBatch]]
+    looks: list[MicroBatch]
+    """Those of what was played alone, to look at beforehand."""
 
     def batches(self) -> Iterator[MicroBatch]:
         """All micro-batches."""
@@ -103,15 +106,18 @@ class Learner:
             work = self._prepare(parts)
         metrics: dict[str, float] = {}
         looked = compared = Traffic()
-        if self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences))):
+        plays = self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences)))
+        if plays:
             with clock("look"):
-                looked, compared = self._look(work)
+                looked, compared = look(work.looks, work.table, self._scorer, self._config, len(work.steps))
             with clock("weigh"):
                 metrics = self._weigh(work, groups)
         statistics = Statistics()
         with clock("learn"):
-            work = _Work(work.sequences, work.table.to(self._scorer.device), work.steps)
+            work = replace(work, table=work.table.to(self._scorer.device))
             steps, trained, compared_too = self._learn(work, statistics)
+        if plays:
+            metrics |= gaps(work.table, self.engine.gather)
         self.version += 1
         metrics |= statistics.means(self.engine.sum) | _of_steps(steps)
         return self._report(work, metrics, clock.seconds, (looked, compared + compared_too, trained))
@@ -144,60 +150,44 @@ class Learner:
         family = self.policy.family
         filler = family.filler() if looks or self._config.deepspeed.zero_stage == 3 else None
         steps, first_number = [], 0
+        played: list[ModelInput] = []
         for part in parts:
             inputs = []
             for sequence in part:
                 inputs.append(family.model_input(sequence, first_number))
                 first_number += int(sequence.is_sampled.sum())
-            batches = micro_batches(
-                inputs,
-                max_tokens=self._config.micro_batch_tokens,
-                layout=self._layout,
-                family=family,
-                filler=filler,
-            )
-            missing = self.engine.largest(len(batches)) - len(batches)
-            steps.append([*batches, *(empty_micro_batch(filler, family) for _ in range(missing))])
-        return _Work(sequences, TokenTable.of(sequences, self._config), steps)
+                played += [] if sequence.is_demonstration else inputs[-1:]
+            steps.append(self._batches(inputs, filler))
+        looks = [batch for step in steps for batch in step]
+        if self.engine.largest(len(sequences) - len(played)):
+            looks = self._batches(played, filler)
+        return _Work(sequences, TokenTable.of(sequences, self._config), steps, looks)
 
-    @torch.no_grad()
-    def _look(self, work: _Work) -> tuple[Traffic, Traffic]:
-        """Fill in what the policy and its critic say before the update, and the initial policy; how much that took."""
-        config, table = self._config, work.table
-        needs_policy = config.old_logprobs == "learner" or config.advantage.needs_values
-        for batch in work.batches():
-            if needs_policy:
-                mode = Mode.LOGPROBS if config.old_logprobs == "learner" else Mode.VALUES
-                predictions = self._scorer.predict(batch, table, mode)
-                if config.old_logprobs == "learner":
-                    table.old_logprobs[batch.numbers] = predictions.logprobs.float().cpu()
-                if config.advantage.needs_values:
-                    table.values[batch.numbers] = predictions.values.cpu()
-                    table.after[batch.end_numbers] = predictions.after.cpu()
-            if config.loss.kl_coefficient:
-                reference = self._scorer.predict_reference(batch, table)
-                table.reference_logprobs[batch.numbers] = reference.logprobs.float().cpu()
-        whole = total(batch.traffic for batch in work.batches())
-        looked = whole if config.old_logprobs == "learner" else replace(whole, scored=0)
-        return looked if needs_policy else Traffic(), whole if config.loss.kl_coefficient else Traffic()
+    def _batches(self, inputs: Sequence[ModelInput], filler: ModelInput | None) -> list[MicroBatch]:
+        """As many on every rank."""
+        batches = micro_batches(
+            inputs,
+            max_tokens=self._config.micro_batch_tokens,
+            layout=self._layout,
+            family=self.policy.family,
+            filler=filler,
+        )
+        missing = self.engine.largest(len(batches)) - len(batches)
+        return [*batches, *(empty_micro_batch(filler, self.policy.family) for _ in range(missing))]
 
     def _weigh(self, work: _Work, groups: Groups) -> dict[str, float]:
         """Fill in advantages and returns; what there is to say of them."""
         table, gather = work.table, self.engine.gather
         advantages = weigh(table, work.sequences, groups, self._config, gather)
-        reinforced = ~table.is_demonstration
-        gaps = (table.old_logprobs - table.sampled_logprobs)[reinforced].abs().double().numpy()
+        if not self._config.advantage.needs_values:
+            return {}
         at = advantages.is_value_target
-        rows = gather(
-            np.array([[len(gaps), gaps.sum(), gaps.max(initial=0.0), at.sum(), advantages.returns[at].sum()]])
-        )
-        count = max(rows[:, 0].sum(), 1)
-        metrics = {"rollout_gap_mean": rows[:, 1].sum() / count, "rollout_gap_max": rows[:, 2].max()}
-        if self._config.advantage.needs_values:
-            values = table.values[reinforced].double().numpy()[at]
-            metrics["return_mean"] = rows[:, 4].sum() / max(rows[:, 3].sum(), 1)
-            metrics["explained_variance"] = explained_variance(values, advantages.returns[at], gather)
-        return {name: float(value) for name, value in metrics.items()}
+        count, returned = gather(np.array([[at.sum(), advantages.returns[at].sum()]])).sum(axis=0)
+        values = table.values[~table.is_demonstration].double().numpy()[at]
+        return {
+            "return_mean": float(returned / max(count, 1)),
+            "explained_variance": explained_variance(values, advantages.returns[at], gather),
+        }
 
     def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
         """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
@@ -208,7 +198,8 @@ class Learner:
         # Where nothing was played there is no critic to warm up.
         alone = self.version < self._config.value_head.warmup_updates and any(each.value_targets for each in all_totals)
         self.policy.critic_learns_alone = alone
-        contexts = [Step(work.table, totals, self._config, statistics, critic_only=alone) for totals in all_totals]
+        is_only_one = len(work.steps) * self._config.epochs == 1
+        contexts = [Step(work.table, totals, self._config, statistics, alone, is_only_one) for totals in all_totals]
         reports, trained, compared = [], Traffic(), Traffic()
         for epoch in range(self._config.epochs):
             order = list(range(len(work.steps)))
@@ -234,6 +225,8 @@ class Learner:
         # Every parameter gets a gradient, if only zero, or ranks would not reduce the same ones.
         loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
         numbers = batch.numbers.to(table.rewards.device)
+        if step.is_only_one and config.old_logprobs == "learner":
+            table.old_logprobs[numbers] = predictions.logprobs.detach().float()
         if totals.tokens:
             part = reinforcement(predictions, numbers, step)
             loss = loss + config.rl_weight * part

@@ -154,6 +154,8 @@ class Step:
     statistics: Statistics
     critic_only: bool = False
     """Whether the policy stays as it is."""
+    is_only_one: bool = False
+    """Whether it is its update's only step, so that what it computes itself is what the policy was before."""
 
     def token_shares(self, numbers: torch.Tensor) -> torch.Tensor:
         """How much the loss of each of these tokens counts in that of the step; those of all ranks make 1 where

@@ -88,9 +88,10 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
     if command in ("rl", "compare"):
         played = replace(once, valued=0)
         found.append(work("sampling", played, size.forward(played, attention=attention)))
-        if learner.old_logprobs == "learner" or learner.advantage.needs_values:
+        looks = learner.looks_for_logprobs(learner.minibatches)
+        if looks or learner.advantage.needs_values:
             # Where only values are wanted, the output layer does not run.
-            seen = once if learner.old_logprobs == "learner" else replace(once, scored=0)
+            seen = once if looks else replace(once, scored=0)
             found.append(work("log-probabilities and values beforehand", seen, size.look(seen, attention=attention)))
     if learner.sft.kl_coefficient if command == "sft" else learner.loss.kl_coefficient:
         compared = learned if command == "sft" else once
