@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from learner._gradients import ClippedAdamW
+from learner._gradients import ClippedAdamW, PulledAdamW
 from learner.config import DeepSpeedConfig, OptimizerConfig
-from learner.parts import ParameterGroup
+from learner.parts import CRITIC, ParameterGroup
 
 REDUCE_BUCKET_NUMEL = 200_000_000
 """The most gradient values that are summed over ranks at once."""
@@ -71,10 +71,13 @@ def make_optimizer(
     options = {"lr": optimizer.learning_rate, **optimizer_options(optimizer)}
     # On a GPU one pass without temporaries; on CPUs the plain loop, which is PyTorch's reference bit for bit.
     options["fused"] = torch.cuda.is_available() and not sharing.offload_optimizer
-    grouped: Any = [{"params": list(group.parameters)} for group in groups]
+    # A critic begins nowhere that is worth to be kept.
+    grouped: Any = [
+        {"params": list(group.parameters), "pull": optimizer.pull_to_start * (group.name != CRITIC)} for group in groups
+    ]
     if sharing.real_stage(dtype) == 0:
         return ClippedAdamW(grouped, optimizer.max_gradient_norm, **options)
-    return torch.optim.AdamW(grouped, **options)
+    return PulledAdamW(grouped, **options)
 
 
 def optimizer_options(optimizer: OptimizerConfig) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What DeepSpeed leaves to others about gradients.
 
-    ClippedAdamW        an optimizer that clips, for ZeRO stage 0
+    PulledAdamW         an optimizer that pulls weights to where they began
+    ClippedAdamW        and clips, for ZeRO stage 0
     FiniteWatch         whose loss or gradient was infinite or not a number
     gradient_buffers    where DeepSpeed keeps gradients for longer than it should
 
@@ -15,7 +16,25 @@ import torch
 from torch import Tensor, nn
 
 
-class ClippedAdamW(torch.optim.AdamW):
+class PulledAdamW(torch.optim.AdamW):
+    """AdamW that besides pulls weights to where they began: by θ −= lr · pull · (θ − θ₀), apart from its means.
+
+    Where a weight began is part of its state, so that ranks share it and checkpoints hold it as they do the rest.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """One step."""
+        pulled = [(each, group) for group in self.param_groups if group.get("pull") for each in group["params"]]
+        fresh = {each: each.detach().clone() for each, _ in pulled if "start" not in self.state[each]}
+        super().step(closure)
+        for each, group in pulled:
+            # AdamW takes a weight that has any state for one that it has seen.
+            start = self.state[each].setdefault("start", fresh.get(each))
+            each.lerp_(start, group["lr"] * group["pull"])
+
+
+class ClippedAdamW(PulledAdamW):
     """AdamW for gradients that are whole on every rank. It clips them, and does nothing where their norm is not finite.
 
     `overflow` and `_global_grad_norm` are where DeepSpeed looks for what its own optimizers did.

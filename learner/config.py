@@ -8,7 +8,9 @@ learner:
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
+
+from learner.loss_config import AdvantageConfig, DistillationConfig, LossConfig, Options, ScheduleConfig, SftConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     "token": {},
@@ -34,11 +36,7 @@ CHECKPOINT_OPTIONS = {
 """What a run must go on with as it began, since its checkpoints are laid out so: in the layout → the option."""
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class LoraConfig(_Options):
+class LoraConfig(Options):
     """Train low-rank additions to the linear layers instead of the layers themselves."""
 
     rank: int = Field(default=0, ge=0)
@@ -49,7 +47,7 @@ class LoraConfig(_Options):
     """Names of the layers that get one; empty for all linear layers but the output layer."""
 
 
-class ValueHeadConfig(_Options):
+class ValueHeadConfig(Options):
     """The critic: a small network on the policy's last hidden states."""
 
     hidden_sizes: tuple[int, ...] = ()
@@ -63,12 +61,14 @@ class ValueHeadConfig(_Options):
     """In so many updates at the beginning it learns alone, and the policy stays as it is."""
 
 
-class OptimizerConfig(_Options):
+class OptimizerConfig(Options):
     """AdamW, its learning rate over time and the limit on the gradient's norm."""
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """The highest learning rate."""
-    part_learning_rates: dict[Literal["vision_tower", "projector", "language_model"], PositiveFloat] = {}
+    part_learning_rates: dict[Literal["vision_tower", "projector", "language_model"], PositiveFloat] = Field(
+        default_factory=dict
+    )
     """Those of parts of the model that have another."""
     end_learning_rate: float = Field(default=0.0, ge=0)
     """What the schedule falls to."""
@@ -84,6 +84,9 @@ class OptimizerConfig(_Options):
     """Added to the root of the mean square."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Pulls weights towards zero, apart from the gradient."""
+    pull_to_start: float = Field(default=0.0, ge=0)
+    """Pulls weights towards where they began, as weight decay does towards zero: half the squared distance, times
+    this, added to any loss and kept out of AdamW's means."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """A longer gradient is scaled down to this norm."""
 
@@ -96,83 +99,7 @@ class OptimizerConfig(_Options):
         return self
 
 
-class AdvantageConfig(_Options):
-    """How much better than expected each sampled token was."""
-
-    kind: Literal["token", "turn", "bi_level", "grpo", "dr_grpo", "rloo", "reinforce"] = "bi_level"
-    """`token`: generalised advantage estimation over sampled tokens. `turn`: over whole answers, as the paper does.
-    `bi_level`: over answers, then over the tokens of each answer. `grpo`, `dr_grpo`, `rloo`: against the other
-    samples of the same task, without a critic. `reinforce`: discounted return against the batch's mean."""
-    gamma: float = Field(default=1.0, ge=0, le=1)
-    """Discount from one sampled token to the next."""
-    lambda_: float = Field(default=0.95, ge=0, le=1, alias="lambda")
-    """Weight of later tokens' surprises."""
-    turn_gamma: float = Field(default=0.9, ge=0, le=1)
-    """Discount from one answer to the next."""
-    turn_lambda: float = Field(default=0.95, ge=0, le=1)
-    """Weight of later answers' surprises."""
-    normalise: Literal["none", "std", "mean_std"] = "std"
-    """Over all sampled tokens of an update, or with `turn` over all answers: divide by the standard deviation, and with
-    `mean_std` also centre. `grpo`, `dr_grpo` and `rloo` have `none` unless told otherwise, as their papers do."""
-
-    @property
-    def needs_values(self) -> bool:
-        """Whether a critic is trained."""
-        return self.kind in ("token", "turn", "bi_level")
-
-    @property
-    def needs_groups(self) -> bool:
-        """Whether several samples of each task are needed."""
-        return self.kind in ("grpo", "dr_grpo", "rloo")
-
-
-class LossConfig(_Options):
-    """The policy's and the critic's loss."""
-
-    ratio: Literal["token", "answer"] = "token"
-    """Whether new and old policy are compared token by token or by the summed log-probability of the answer."""
-    aggregate: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
-    """Of what the losses of single tokens, or answers, become one. `token_mean`: their mean over the whole step.
-    `sequence_mean`: the mean over each episode's, and of these over episodes, as GRPO has it; the default of `grpo`.
-    `constant`: each episode's sum, divided by `episode_length`, and the mean of these over episodes, as Dr. GRPO and
-    RLOO have it; the default of `dr_grpo` and `rloo`."""
-    episode_length: float = Field(default=1.0, gt=0)
-    """What `aggregate: constant` divides by, whatever an episode's length is."""
-    reasoning_weight: float = Field(default=1.0, ge=0)
-    """With `ratio: answer`, the weight in the sum of what stands before the answer's action; the action's is 1."""
-    clip: float = Field(default=0.2, gt=0)
-    """How far below 1 the ratio may fall before it earns nothing more."""
-    clip_high: float | None = Field(default=None, gt=0)
-    """How far above 1 it may rise; as `clip` if not set."""
-    dual_clip: float | None = Field(default=None, gt=1)
-    """Bounds the loss of a bad token whose ratio has grown beyond this."""
-    value_clip: float | None = Field(default=None, gt=0)
-    """How far the critic may move from its old estimate before it earns nothing more."""
-    value_coefficient: float = Field(default=0.5, ge=0)
-    """Weight of the value loss, which is half the squared error."""
-    entropy_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the bonus for the entropy of the distribution that is sampled from."""
-    kl_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the divergence from the reference policy, which is the initial one."""
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """How the divergence is estimated at the sampled tokens. As a loss, k1 has no gradient on average; it is for
-    comparison."""
-    importance_cap: float | None = Field(default=2.0, gt=0)
-    """Weighs each token by old policy ÷ sampling policy, at most this; not at all if not set."""
-
-
-class SftConfig(_Options):
-    """The loss on demonstrations."""
-
-    span_weights: dict[Literal["recognition", "reasoning", "action", "format"], float] = {}
-    """Weight of a token by the part of the answer that it belongs to; 1 where not named."""
-    equal_span_mass: bool = False
-    """Whether every part of an answer weighs the same, however many tokens it has."""
-    kl_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the divergence of the trained model from the initial one, over all tokens that could have followed."""
-
-
-class DeepSpeedConfig(_Options):
+class DeepSpeedConfig(Options):
     """How the learner's ranks share a model."""
 
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -187,7 +114,7 @@ class DeepSpeedConfig(_Options):
         return max(self.zero_stage, 2) if dtype == "bfloat16" else self.zero_stage
 
 
-class LearnerConfig(_Options):
+class LearnerConfig(Options):
     """How a policy learns from episodes."""
 
     preset: Literal["token", "paper"] = "token"
@@ -212,10 +139,19 @@ class LearnerConfig(_Options):
     """Reinforcement."""
     sft: SftConfig = SftConfig()
     """Imitation."""
+    imitate_successes: bool = False
+    """Rejection sampling: of what is played, the right answers are imitated like demonstrations, each in its dialogue,
+    and nothing is learned from the others."""
+    distillation: DistillationConfig = DistillationConfig()
+    """Learning from a teacher on what is played."""
     rl_weight: float = Field(default=1.0, ge=0)
     """Weight of the loss on played episodes, where there are any."""
+    rl_schedule: ScheduleConfig = ScheduleConfig()
+    """How that weight changes."""
     sft_weight: float = Field(default=1.0, ge=0)
     """Weight of the loss on demonstrations, where there are any."""
+    sft_schedule: ScheduleConfig = ScheduleConfig()
+    """How that weight changes."""
     epochs: int = Field(default=1, ge=1)
     """How often an update goes through its episodes."""
     minibatches: int = Field(default=1, ge=1)
@@ -238,7 +174,20 @@ class LearnerConfig(_Options):
 
     def looks_for_logprobs(self, num_steps: int) -> bool:
         """Whether a forward pass before so many steps an epoch has to say what the policy is before them."""
-        return self.old_logprobs == "learner" and num_steps * self.epochs > 1
+        return bool(self.loss.reward_kl.coefficient) or (self.old_logprobs == "learner" and num_steps * self.epochs > 1)
+
+    @property
+    def asks_the_start(self) -> bool:
+        """Whether played tokens are held against the initial policy before the first step."""
+        return bool(self.loss.kl_coefficient or self.loss.reward_kl.coefficient)
+
+    @model_validator(mode="after")
+    def _one_reference_at_a_time(self) -> Self:
+        if self.distillation.teacher and self.sft.kl_coefficient:
+            raise ValueError("distillation.teacher and sft.kl_coefficient exclude each other; set one of them")
+        if self.distillation.teacher and self.imitate_successes:
+            raise ValueError("distillation.teacher and imitate_successes exclude each other; set one of them")
+        return self
 
     @model_validator(mode="before")
     @classmethod

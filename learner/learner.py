@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner.batch import MicroBatch, ModelInput, choose_layout, empty_micro_batch, micro_batches
+from learner.batch import MicroBatch, choose_layout
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
+from learner.distillation import distillation
 from learner.looking import gaps, look
-from learner.policy_model import CRITIC, PolicyModel, load_policy, size_of
+from learner.parts import CRITIC
+from learner.policy_model import PolicyModel, load_policy, size_of
 from learner.ppo import reinforcement, weigh
 from learner.scorer import Scorer
 from learner.sequence import TrainingSequence, Trajectory
@@ -36,6 +38,7 @@ from learner.sft import imitation
 from learner.statistics import Statistics, explained_variance
 from learner.token_scorer import Mode
 from learner.token_table import Step, TokenTable, Totals
+from learner.work import Preparing, Work
 from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
 
@@ -68,21 +71,6 @@ class UpdateReport:
     """Losses and diagnostics, by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """An update's sequences on this rank, their tokens, and the micro-batches of each step."""
-
-    sequences: list[TrainingSequence]
-    table: TokenTable
-    steps: list[list[MicroBatch]]
-    looks: list[MicroBatch]
-    """Those of what was played alone, to look at beforehand."""
-
-    def batches(self) -> Iterator[MicroBatch]:
-        """All micro-batches."""
-        return (batch for step in self.steps for batch in step)
-
-
 class Learner:
     """The policy, its optimizer and how both change; every method is called by all ranks together."""
 
@@ -92,12 +80,15 @@ class Learner:
         self.size = size_of(self.policy, recomputes=config.deepspeed.gradient_checkpointing)
         self.chat = chat
         self.version = 0
+        self.reward_kl = config.loss.reward_kl.coefficient
         attention = self.policy.backbone.config._attn_implementation
-        self._layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
+        layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
         options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
+        self._preparing = Preparing(self.policy.family, self.engine, config, layout)
         self._scorer = Scorer(self.engine, self.policy, config, temperature)
         self._scorer.load_reference(folder, chat)
+        self._scorer.load_teacher(chat)
 
     def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
         """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
@@ -136,60 +127,56 @@ class Learner:
         [scored] = self._over_ranks(total(batch.traffic for batch in work.batches()))
         return float(loss / max(weight, 1e-12)), scored
 
-    def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> _Work:
+    def state(self) -> dict[str, Any]:
+        """What the next update depends on besides weights and the optimizer; it can be written as JSON."""
+        return {"version": self.version, "reward_kl": self.reward_kl}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.version = state["version"]
+        self.reward_kl = state.get("reward_kl", self.reward_kl)
+
+    def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> Work:
         """Columns and micro-batches, as many on every rank."""
-        sequences = [sequence for part in parts for sequence in part]
-        newest = max((int(each.versions.max()) for each in sequences if not each.is_demonstration), default=-1)
+        versions = [int(each.versions.max()) for part in parts for each in part if not each.is_demonstration]
+        newest = max(versions, default=-1)
         if newest > self.version:
             raise FutureEpisode(
                 f"an episode was played by version {newest} of the policy, but the learner is at version "
                 f"{self.version}; restore the checkpoint that the rollout workers play, or send them its weights"
             )
-        # Where one rank looks at pictures, all do; at stage 3 also where none does, since weights lie with all ranks.
-        looks = self.engine.largest(int(any(sequence.images for sequence in sequences)))
-        family = self.policy.family
-        filler = family.filler() if looks or self._config.deepspeed.zero_stage == 3 else None
-        steps, first_number = [], 0
-        played: list[ModelInput] = []
-        for part in parts:
-            inputs = []
-            for sequence in part:
-                inputs.append(family.model_input(sequence, first_number))
-                first_number += int(sequence.is_sampled.sum())
-                played += [] if sequence.is_demonstration else inputs[-1:]
-            steps.append(self._batches(inputs, filler))
-        looks = [batch for step in steps for batch in step]
-        if self.engine.largest(len(sequences) - len(played)):
-            looks = self._batches(played, filler)
-        return _Work(sequences, TokenTable.of(sequences, self._config), steps, looks)
+        return self._preparing.work(parts)
 
-    def _batches(self, inputs: Sequence[ModelInput], filler: ModelInput | None) -> list[MicroBatch]:
-        """As many on every rank."""
-        batches = micro_batches(
-            inputs,
-            max_tokens=self._config.micro_batch_tokens,
-            layout=self._layout,
-            family=self.policy.family,
-            filler=filler,
-        )
-        missing = self.engine.largest(len(batches)) - len(batches)
-        return [*batches, *(empty_micro_batch(filler, self.policy.family) for _ in range(missing))]
-
-    def _weigh(self, work: _Work, groups: Groups) -> dict[str, float]:
+    def _weigh(self, work: Work, groups: Groups) -> dict[str, float]:
         """Fill in advantages and returns; what there is to say of them."""
         table, gather = work.table, self.engine.gather
-        advantages = weigh(table, work.sequences, groups, self._config, gather)
+        metrics = self._reward_kl(table)
+        advantages = weigh(table, work.sequences, groups, self._config, gather, metrics.get("reward_kl", 0.0))
         if not self._config.advantage.needs_values:
-            return {}
+            return metrics
         at = advantages.is_value_target
         count, returned = gather(np.array([[at.sum(), advantages.returns[at].sum()]])).sum(axis=0)
         values = table.values[~table.is_demonstration].double().numpy()[at]
-        return {
+        return metrics | {
             "return_mean": float(returned / max(count, 1)),
             "explained_variance": explained_variance(values, advantages.returns[at], gather),
         }
 
-    def _learn(self, work: _Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
+    def _reward_kl(self, table: TokenTable) -> dict[str, float]:
+        """What a nat away from the initial policy costs in this update, and how far away an episode is; the next one
+        may cost more or less."""
+        options = self._config.loss.reward_kl
+        if not options.coefficient:
+            return {}
+        played = ~table.is_demonstration
+        away = (table.old_logprobs - table.reference_logprobs)[played].double().sum()
+        episodes = len(torch.unique(table.episodes[played]))
+        total, count = self.engine.sum(np.array([float(away), episodes], np.float64))
+        used, distance = self.reward_kl, float(total / max(count, 1))
+        self.reward_kl = options.adapted(used, distance, int(count))
+        return {"reward_kl": used, "kl_start_per_episode": distance}
+
+    def _learn(self, work: Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
         """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
         all_totals = [
             Totals(self.engine.sum(Totals.count(torch.cat([batch.numbers for batch in step]), work.table)))
@@ -198,23 +185,41 @@ class Learner:
         # Where nothing was played there is no critic to warm up.
         alone = self.version < self._config.value_head.warmup_updates and any(each.value_targets for each in all_totals)
         self.policy.critic_learns_alone = alone
-        is_only_one = len(work.steps) * self._config.epochs == 1
-        contexts = [Step(work.table, totals, self._config, statistics, alone, is_only_one) for totals in all_totals]
+        options = self._config
+        shared: dict[str, Any] = {
+            "rl_weight": options.rl_schedule.at(options.rl_weight, self.version),
+            "sft_weight": options.sft_schedule.at(options.sft_weight, self.version),
+            "critic_only": alone,
+            "is_only_one": len(work.steps) * options.epochs == 1,
+        }
+        contexts = [Step(work.table, totals, options, statistics, **shared) for totals in all_totals]
         reports, trained, compared = [], Traffic(), Traffic()
-        for epoch in range(self._config.epochs):
-            order = list(range(len(work.steps)))
-            Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
-            for step in order:
-                for batch in work.steps[step]:
-                    self.engine.accumulate(self._loss(batch, contexts[step]))
-                    trained += batch.traffic
-                    compared += batch.traffic if self._compares(contexts[step]) else Traffic()
-                reports.append(self.engine.step(only=CRITIC if alone else None))
+        for step in self._order(len(work.steps)):
+            if not contexts[step].totals.teach:
+                continue
+            before = statistics.sums.copy()
+            for batch in work.steps[step]:
+                self.engine.accumulate(self._loss(batch, contexts[step]))
+                trained += batch.traffic
+                compared += batch.traffic if self._compares(contexts[step]) else Traffic()
+            reports.append(self.engine.step(only=CRITIC if alone else None))
+            limit = options.loss.target_kl
+            if limit is not None and statistics.since(before, "kl_old", self.engine.sum) > limit:
+                break
         return reports, trained, compared
 
+    def _order(self, num_steps: int) -> Iterator[int]:
+        """Of the steps of all epochs."""
+        for epoch in range(self._config.epochs):
+            order = list(range(num_steps))
+            Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
+            yield from order
+
     def _compares(self, step: Step) -> bool:
-        """Whether the step holds its demonstrations against the initial policy."""
-        return bool(self._config.sft.kl_coefficient and step.totals.imitation_weight and not step.critic_only)
+        """Whether the step holds demonstrations against the initial policy, or what was played against a teacher."""
+        imitates = self._config.sft.kl_coefficient and step.totals.imitation_weight
+        is_taught = self._config.distillation.teacher and step.totals.tokens
+        return bool((imitates or is_taught) and not step.critic_only)
 
     def _loss(self, batch: MicroBatch, step: Step) -> torch.Tensor:
         """This rank's share of the step's loss."""
@@ -228,11 +233,11 @@ class Learner:
         if step.is_only_one and config.old_logprobs == "learner":
             table.old_logprobs[numbers] = predictions.logprobs.detach().float()
         if totals.tokens:
-            part = reinforcement(predictions, numbers, step)
-            loss = loss + config.rl_weight * part
+            loss = loss + step.rl_weight * reinforcement(predictions, numbers, step)
+        if totals.tokens and config.distillation.teacher and not step.critic_only:
+            loss = loss + distillation(predictions, numbers, step)
         if totals.imitation_weight and not step.critic_only:
-            part = imitation(predictions, numbers, step)
-            loss = loss + config.sft_weight * part
+            loss = loss + step.sft_weight * imitation(predictions, numbers, step)
         return loss
 
     def _over_ranks(self, *traffic: Traffic) -> list[Traffic]:
@@ -242,7 +247,7 @@ class Learner:
         return [Traffic(**dict(zip(names, row, strict=True))) for row in rows]
 
     def _report(
-        self, work: _Work, metrics: dict[str, float], seconds: Mapping[str, float], passed: Sequence[Traffic]
+        self, work: Work, metrics: dict[str, float], seconds: Mapping[str, float], passed: Sequence[Traffic]
     ) -> UpdateReport:
         real = sum(batch.num_tokens for batch in work.batches())
         padded = sum(batch.token_ids.numel() for batch in work.batches())
@@ -268,6 +273,8 @@ def _mode_of_play(config: LearnerConfig) -> Mode:
 
 
 def _of_steps(steps: Sequence[StepReport]) -> dict[str, float]:
+    if not steps:
+        return {"optimizer_steps": 0.0}
     return {
         "learning_rate": steps[-1].learning_rate,
         "gradient_norm": float(np.mean([step.gradient_norm for step in steps])),

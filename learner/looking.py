@@ -35,12 +35,12 @@ def look(
             if needs_values:
                 table.values[batch.numbers] = predictions.values.cpu()
                 table.after[batch.end_numbers] = predictions.after.cpu()
-        if config.loss.kl_coefficient:
+        if config.asks_the_start:
             reference = scorer.predict_reference(batch, table)
             table.reference_logprobs[batch.numbers] = reference.logprobs.float().cpu()
     whole = total(batch.traffic for batch in batches)
     looked = whole if needs_old else replace(whole, scored=0) if needs_values else Traffic()
-    return looked, whole if config.loss.kl_coefficient else Traffic()
+    return looked, whole if config.asks_the_start else Traffic()
 
 
 def gaps(table: TokenTable, gather: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:

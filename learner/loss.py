@@ -10,7 +10,7 @@ Legend: n sampled tokens, m answers; `answers` [n] numbers each token's answer f
 
 import torch
 
-from learner.config import LossConfig
+from learner.loss_config import LossConfig
 
 LARGEST_LOG_RATIO = 10.0
 """A token that one policy finds e^10 times as likely as the other is as far off as can be told: k3 grows as this ratio,

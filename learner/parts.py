@@ -17,6 +17,9 @@ A projector may stand inside a vision tower, as Qwen's merger does, so it is loo
 LOOKED_UP = {"embed_tokens", "position_embedding", "pos_embed", "embedding", "tile_embedding"}
 """How models name their embeddings."""
 
+CRITIC = "critic"
+"""The group of the value head's parameters."""
+
 
 def part_of(name: str) -> str:
     """`projector`, `vision_tower` or `language_model`."""

@@ -23,12 +23,9 @@ from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.families import family_of
 from learner.model_size import ModelSize, Weight, model_size
-from learner.parts import ParameterGroup, is_looked_up, part_of
+from learner.parts import CRITIC, ParameterGroup, is_looked_up, part_of
 from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
 from rollout.transcript import ChatTokens
-
-CRITIC = "critic"
-"""The group of the value head's parameters."""
 
 
 class ModelError(ValueError):

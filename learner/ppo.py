@@ -23,9 +23,12 @@ def weigh(
     groups: Mapping[Trajectory, int],
     config: LearnerConfig,
     gather: Gather,
+    reward_kl: float = 0.0,
 ) -> Advantages:
-    """Fill in advantages and returns of all reinforced tokens."""
+    """Fill in advantages and returns of all reinforced tokens; `reward_kl` is what a nat away from the initial policy
+    costs."""
     reinforced = ~table.is_demonstration
+    rewards = table.rewards - reward_kl * (table.old_logprobs - table.reference_logprobs)
     # The number of an episode counts demonstrations too; those of the reinforced ones are made to run from 0.
     _, episodes = torch.unique(table.episodes[reinforced], return_inverse=True)
     played = [sequence for sequence in sequences if not sequence.is_demonstration]
@@ -36,7 +39,7 @@ def weigh(
         Trajectories(
             episodes=episodes.numpy(),
             turns=table.turns[reinforced].numpy(),
-            rewards=table.rewards[reinforced].double().numpy(),
+            rewards=rewards[reinforced].double().numpy(),
             values=table.values[reinforced].double().numpy(),
             after=np.where([is_truncated[trajectory] for trajectory in order], after, 0.0),
             groups=np.array([groups[trajectory] for trajectory in order], np.int64),

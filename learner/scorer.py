@@ -1,4 +1,4 @@
-"""What the policy says of micro-batches, and what the policy that it began as says."""
+"""What the policy says of micro-batches, and what the policy that it began as, or a teacher, says."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
-from learner.policy_model import PolicyModel, Predictions, adapters_off, load_backbone
+from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_backbone
 from learner.token_scorer import Distributions, Mode
 from learner.token_table import TokenTable
 from rollout.transcript import ChatTokens
@@ -21,13 +21,38 @@ class Scorer:
     ) -> None:
         self._engine, self._policy, self._config, self._temperature = engine, policy, config, temperature
         self._reference: PolicyModel | None = None
+        self._teacher: PolicyModel | None = None
 
     def load_reference(self, folder: Path, chat: ChatTokens) -> None:
         """Keep the initial policy, where the loss needs it and switching low-rank additions off does not give it."""
-        needs_one = self._config.loss.kl_coefficient or self._config.sft.kl_coefficient
+        needs_one = self._config.asks_the_start or self._config.sft.kl_coefficient
         if needs_one and not self._config.lora.rank:
-            reference = PolicyModel(load_backbone(folder, self._config.dtype), self._config.value_head, chat)
-            self._reference = reference.requires_grad_(False).to(device=self.device, dtype=self._policy.backbone.dtype)
+            self._reference = self._loaded(folder, chat)
+
+    def load_teacher(self, chat: ChatTokens) -> None:
+        """Keep the model that is learned from, where there is one."""
+        if self._config.distillation.teacher is None:
+            return
+        teacher = self._loaded(Path(self._config.distillation.teacher), chat)
+        # Its compute is charged as the policy's, and its distributions are held against the policy's, entry by entry.
+        own, other = (
+            {
+                name.replace("base_layer.", ""): tuple(getattr(weight, "ds_shape", weight.shape))
+                for name, weight in model.backbone.named_parameters()
+                if "lora_" not in name
+            }
+            for model in (self._policy, teacher)
+        )
+        if own != other:
+            raise ModelError(
+                f"learner.distillation.teacher={self._config.distillation.teacher}: its shape is not the policy's; "
+                "name a model of the same architecture and tokenizer"
+            )
+        self._teacher = teacher
+
+    def _loaded(self, folder: Path, chat: ChatTokens) -> PolicyModel:
+        model = PolicyModel(load_backbone(folder, self._config.dtype), self._config.value_head, chat)
+        return model.requires_grad_(False).to(device=self.device, dtype=self._policy.backbone.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -53,9 +78,10 @@ class Scorer:
             return self._engine.module(*self._asked(batch, table))
 
     def reference_distributions(self, batch: MicroBatch, table: TokenTable) -> Distributions:
-        """What the policy drew from in the beginning."""
-        if self._reference is not None:
-            return self._reference.distributions(*self._asked(batch, table))
+        """What the teacher would draw from, or else what the policy drew from in the beginning."""
+        model = self._teacher or self._reference
+        if model is not None:
+            return model.distributions(*self._asked(batch, table))
         with adapters_off(self._policy):
             of = self._policy.distributions(*self._asked(batch, table))
 

@@ -7,9 +7,9 @@ An episode whose environment rewrites the history (a route, after each step) has
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,7 @@ class TrainingSequence:
         turns            -1  -1  -1 | 0   0
         labels            0   0   0 | 4   1        (LABELS: an action, and the end token as format)
         versions         -1  -1  -1 | 3   3
+        is_right          0   0   0 | 0   0
     """
 
     trajectory: Trajectory
@@ -76,8 +77,12 @@ class TrainingSequence:
     """The version of the policy that drew it; −1 elsewhere."""
     is_truncated: bool
     """Whether the episode was cut off right behind this sequence, so that its worth there is the critic's guess."""
+    is_right: npt.NDArray[np.bool_]
+    """Which sampled tokens are of answers that the verifier called right."""
     is_demonstration: bool = False
     """Whether it is imitated, not reinforced."""
+    imitates: Literal["all", "right"] = "all"
+    """Which answers, where it is imitated."""
     images: tuple[str, ...] = ()
     """Digests of the pictures, in the order of their placeholders."""
     pictures: Mapping[str, bytes] = field(default_factory=dict)
@@ -89,21 +94,25 @@ class TrainingSequence:
         return len(self.token_ids)
 
 
-def sequences_of(episode: Episode, chat: ChatTokens, *, is_demonstration: bool = False) -> list[TrainingSequence]:
+def sequences_of(
+    episode: Episode, chat: ChatTokens, *, is_demonstration: bool = False, imitates: Literal["all", "right"] = "all"
+) -> list[TrainingSequence]:
     """The contexts of an episode, in order; empty where no answer was drawn."""
     if episode.end is EpisodeEnd.FAILED:
         raise FailedEpisode(f"episode {episode.env}/{episode.split}/{episode.seed} failed, so nothing learns from it")
     starts = [index for index, turn in enumerate(episode.turns) if turn.starts_new_context or index == 0]
     contexts = [range(start, end) for start, end in pairwise([*starts, len(episode.turns)])]
     return [
-        _sequence(episode, chat, number, turns, is_last=number == len(contexts) - 1, is_demonstration=is_demonstration)
+        replace(
+            _sequence(episode, chat, number, turns, is_last=number == len(contexts) - 1),
+            is_demonstration=is_demonstration,
+            imitates=imitates,
+        )
         for number, turns in enumerate(contexts)
     ]
 
 
-def _sequence(
-    episode: Episode, chat: ChatTokens, context: int, turns: range, *, is_last: bool, is_demonstration: bool
-) -> TrainingSequence:
+def _sequence(episode: Episode, chat: ChatTokens, context: int, turns: range, *, is_last: bool) -> TrainingSequence:
     played = [episode.turns[index] for index in turns]
     images = tuple(digest for turn in played for digest in turn.images)
     return TrainingSequence(
@@ -116,8 +125,8 @@ def _sequence(
         turns=np.concatenate([_filled(turn, -1, index) for index, turn in zip(turns, played, strict=True)]),
         labels=_joined(played, lambda turn: NONE, lambda turn: _labels(turn, chat), np.int8),
         versions=_joined(played, lambda turn: -1, _versions, np.int32),
+        is_right=_joined(played, lambda turn: False, lambda turn: turn.verdict.correct, np.bool_),
         is_truncated=is_last and episode.end.truncated,
-        is_demonstration=is_demonstration,
         images=images,
         pictures={digest: episode.pictures[digest] for digest in images},
     )

@@ -13,7 +13,9 @@ def imitation(predictions: Predictions, numbers: torch.Tensor, step: Step) -> to
     loss = imitation_loss(predictions.logprobs, weights)
     weight = float(weights.sum())
     step.statistics.add("sft_loss", loss.detach(), weight)
-    if predictions.divergences is not None:
+    if step.config.sft.weighting == "dft":
+        loss = imitation_loss(predictions.logprobs, weights * predictions.logprobs.detach().exp())
+    if predictions.divergences is not None and step.config.sft.kl_coefficient:
         distance = (weights * predictions.divergences).sum()
         step.statistics.add("sft_kl", distance.detach(), weight)
         loss = loss + step.config.sft.kl_coefficient * distance

@@ -5,7 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-NAMES = ("policy_loss", "clip_fraction", "value_loss", "entropy", "kl_old", "kl_reference", "sft_loss", "sft_kl")
+NAMES = (
+    "policy_loss",
+    "clip_fraction",
+    "value_loss",
+    "entropy",
+    "kl_old",
+    "kl_reference",
+    "kl_teacher",
+    "sft_loss",
+    "sft_kl",
+)
 """What is averaged over an update: over answers or tokens, value targets, tokens, or demonstrations' weights."""
 
 
@@ -13,15 +23,20 @@ class Statistics:
     """Adds a sum and how much it is a sum of; the ranks' are added at the end."""
 
     def __init__(self) -> None:
-        self._sums = np.zeros((len(NAMES), 2))
+        self.sums = np.zeros((len(NAMES), 2))
 
     def add(self, name: str, total: torch.Tensor | float, count: float) -> None:
         """Add `total`, which `count` entries made."""
-        self._sums[NAMES.index(name)] += float(total), count
+        self.sums[NAMES.index(name)] += float(total), count
+
+    def since(self, before: np.ndarray, name: str, over_ranks: Callable[[np.ndarray], np.ndarray]) -> float:
+        """The mean over all ranks of what was added since `sums` was copied; 0 where nothing was."""
+        total, count = over_ranks(self.sums[NAMES.index(name)] - before[NAMES.index(name)])
+        return float(total / count) if count else 0.0
 
     def means(self, over_ranks: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
         """The means over all ranks, of what was added at all."""
-        sums = over_ranks(self._sums.reshape(-1)).reshape(-1, 2)
+        sums = over_ranks(self.sums.reshape(-1)).reshape(-1, 2)
         return {name: float(total / count) for name, (total, count) in zip(NAMES, sums, strict=True) if count}
 
 

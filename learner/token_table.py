@@ -78,7 +78,7 @@ class TokenTable:
                 np.full(len(turns), episode),
                 answers + num_answers,
                 _ratio_weights(labels, answers, config.loss.reasoning_weight),
-                _imitation_weights(labels, answers, config) * sequence.is_demonstration,
+                _imitation_weights(labels, answers, config) * _is_imitated(sequence),
             )
             for part, column, (_, dtype) in zip(parts, columns, _RECORDED, strict=True):
                 part.append(column.astype(dtype))
@@ -127,6 +127,11 @@ class Totals:
     def __init__(self, counts: np.ndarray) -> None:
         self.tokens, self.answers, self.episodes, self.value_targets, self.imitation_weight = map(float, counts)
 
+    @property
+    def teach(self) -> bool:
+        """Whether any rank has anything to learn from."""
+        return bool(self.tokens or self.imitation_weight)
+
     @staticmethod
     def count(numbers: torch.Tensor, table: TokenTable) -> np.ndarray:
         """This rank's counts for one step."""
@@ -152,6 +157,10 @@ class Step:
     totals: Totals
     config: LearnerConfig
     statistics: Statistics
+    rl_weight: float = 1.0
+    """What the loss on played episodes counts in this update."""
+    sft_weight: float = 1.0
+    """And that on demonstrations."""
     critic_only: bool = False
     """Whether the policy stays as it is."""
     is_only_one: bool = False
@@ -175,6 +184,12 @@ class Step:
                 return 1 / (of_episode * episodes)
             case "constant":
                 return torch.full_like(of_episode, 1 / (options.episode_length * episodes))
+
+
+def _is_imitated(sequence: TrainingSequence) -> np.ndarray:
+    """Of the sampled tokens; none of what is reinforced."""
+    right = sequence.is_right[sequence.is_sampled] | (sequence.imitates == "all")
+    return right & sequence.is_demonstration
 
 
 def _ratio_weights(labels: np.ndarray, answers: np.ndarray, reasoning_weight: float) -> np.ndarray:

@@ -87,9 +87,11 @@ class LearnerWorker:
         episodes: list[Episode] = ray.get([item.episode for item in items])
         sequences = []
         for item, episode in zip(items, episodes, strict=True):
-            of_episode = sequences_of(episode, self._chat, is_demonstration=item.is_demonstration)
+            is_imitated = item.is_demonstration or self._config.imitate_successes
+            imitates = "all" if item.is_demonstration else "right"
+            of_episode = sequences_of(episode, self._chat, is_demonstration=is_imitated, imitates=imitates)
             # A demonstration may be of a task that is played too, and is no sample to compare the others with.
-            if not item.is_demonstration:
+            if not is_imitated:
                 groups |= {sequence.trajectory: item.group for sequence in of_episode}
             sequences += of_episode
         return sequences
@@ -129,12 +131,12 @@ class LearnerWorker:
         """Write everything that the next update depends on; the folder is the caller's to rename into place."""
         self._learner.engine.save(Path(folder))
         if self._rank == 0:
-            (Path(folder) / "learner.json").write_text(json.dumps({"version": self._learner.version}))
+            (Path(folder) / "learner.json").write_text(json.dumps(self._learner.state()))
 
     def restore(self, folder: str) -> int:
         """Go on from a folder that `save` wrote; the policy's version."""
         self._learner.engine.restore(Path(folder))
-        self._learner.version = json.loads((Path(folder) / "learner.json").read_text())["version"]
+        self._learner.load_state(json.loads((Path(folder) / "learner.json").read_text()))
         self.forget_workers()
         return self._learner.version
 

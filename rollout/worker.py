@@ -50,6 +50,8 @@ class Played:
     """What it earned."""
     num_turns: int
     """How many answers were drawn."""
+    num_right: int
+    """How many of them the verifier called right."""
     traffic: Traffic
     """What went through the model, pictures expanded."""
     num_context_tokens: int
@@ -83,6 +85,7 @@ class Played:
             error=episode.error,
             reward=episode.reward,
             num_turns=len(episode.turns),
+            num_right=sum(turn.verdict.correct for turn in episode.turns),
             traffic=total(traffic),
             num_context_tokens=num_context_tokens,
             oldest_version=min(versions, default=sys.maxsize),

@@ -5,6 +5,7 @@ items_of(chosen)                  as the learner takes them
 charge, transcripts               the ledger, and some of them to read
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from cluster.errors import RunError
 from cluster.iteration.rows import Episodes
 from cluster.record.episode_log import choose_episodes, transcribe_references
 from cluster.training import Training
+from learner.config import LearnerConfig
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.episode import EpisodeEnd
@@ -44,7 +46,21 @@ def choose(played: Sequence[tuple[Played, Any]], version: int, config: Config) -
             f"only {len(chosen)} of {len(played)} episodes can be learned from, too few for "
             f"learner.minibatches={config.learner.minibatches}; look at the transcripts in the run's episodes/"
         )
-    return chosen
+    return _that_teach(chosen, config.learner)
+
+
+def _that_teach(chosen: Episodes, learner: LearnerConfig) -> Episodes:
+    """Without those of which nothing is learned as configured; a few of these where there are no others, so that each
+    step of the update has some."""
+    teach = chosen
+    if learner.imitate_successes:
+        teach = [(one, reference) for one, reference in chosen if one.num_right]
+    elif learner.advantage.flat_groups == "drop":
+        earned: defaultdict[int, set[float]] = defaultdict(set)
+        for one, _ in chosen:
+            earned[one.task.seed].add(one.reward)
+        teach = [(one, reference) for one, reference in chosen if len(earned[one.task.seed]) > 1]
+    return teach if len(teach) >= learner.minibatches else chosen[: learner.minibatches]
 
 
 def items_of(chosen: Episodes) -> list[Item]:

@@ -14,6 +14,7 @@ from cluster.faults import Finding, note
 from cluster.planning.asked import every_environment
 from cluster.planning.demonstration_checks import demonstration_findings
 from cluster.planning.hardware import Hardware
+from cluster.planning.learning_checks import learning_findings
 from cluster.planning.measuring_checks import measuring_findings
 from cluster.planning.model_checks import model_findings
 from cluster.planning.placement import Command
@@ -32,7 +33,7 @@ def check(
     found = list(model_findings(config, command, elsewhere=elsewhere))
     found += placement_findings(config, hardware, command)
     if command in ("rl", "compare"):
-        found += _play(config)
+        found += [*_play(config), *learning_findings(config.learner, elsewhere=elsewhere)]
     if command in ("sft", "compare"):
         found += _imitation(config)
     if command != "evaluate":
@@ -67,32 +68,12 @@ def _play(config: Config) -> Iterator[Finding]:
             rule=f"is not a multiple of cluster.samples_per_task={samples}",
             fix=f"set it to {below or samples} or {below + samples}",
         )
-    critic = learner.value_head
-    for name in ("learning_rate", "warmup_updates"):
-        if getattr(critic, name) and not learner.advantage.needs_values:
-            yield Finding(
-                key=f"learner.value_head.{name}",
-                value=getattr(critic, name),
-                rule=f"learner.advantage.kind={kind} trains no critic",
-                fix="leave it out, or choose a kind with one: token, turn or bi_level",
-            )
-    if learner.loss.episode_length != 1 and learner.loss.aggregate != "constant":
-        yield Finding(
-            key="learner.loss.episode_length",
-            value=learner.loss.episode_length,
-            rule=f"learner.loss.aggregate={learner.loss.aggregate} divides by what the lengths are",
-            fix="leave it out, or set aggregate=constant",
-        )
     if rollout.temperature == 0:
         yield Finding(
             key="rollout.temperature",
             value=0,
             rule="always takes the likeliest token, and a policy that tries nothing learns nothing from its rewards",
             fix="set it above 0, as 1.0; evaluation.temperatures=[0] measures greedily",
-        )
-    if learner.rl_weight == 0:
-        yield Finding(
-            key="learner.rl_weight", value=0, rule="leaves nothing to learn from episodes", fix="set it above 0, as 1.0"
         )
     if rollout.max_policy_lag and learner.loss.importance_cap is None:
         yield note(

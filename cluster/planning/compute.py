@@ -93,9 +93,11 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
             # Where only values are wanted, the output layer does not run.
             seen = once if looks else replace(once, scored=0)
             found.append(work("log-probabilities and values beforehand", seen, size.look(seen, attention=attention)))
-    if learner.sft.kl_coefficient if command == "sft" else learner.loss.kl_coefficient:
+    if learner.sft.kl_coefficient if command == "sft" else learner.asks_the_start:
         compared = learned if command == "sft" else once
         found.append(work("the initial policy's opinion", compared, size.forward(compared, attention=attention)))
+    if learner.distillation.teacher and command != "sft":
+        found.append(work("the teacher's opinion", learned, size.forward(learned, attention=attention)))
     kept = size_of(architecture, _that_keeps_activations(learner)).learn(learned, attention=attention)
     found.append(work("learning", learned, kept))
     if learner.deepspeed.gradient_checkpointing:

@@ -152,8 +152,12 @@ def learner_rows(
         f"{OPTIMIZER_ROW} (ZeRO {stage})": (0.0 if rests else optimizer, optimizer),
         "learner: activations and logits (estimate)": (0.0, activation_bytes(learner, architecture)),
     }
-    if (learner.loss.kl_coefficient or learner.sft.kl_coefficient) and not learner.lora.rank:
-        reference = architecture.num_parameters * value_bytes
+    if learner.optimizer.pull_to_start:
+        rows["learner: where weights began"] = (trained * FP32_BYTES / (ranks if stage else 1),) * 2
+    reference = architecture.num_parameters * value_bytes
+    if learner.distillation.teacher:
+        rows["learner: the teacher"] = (reference, reference)
+    if (learner.asks_the_start or learner.sft.kl_coefficient) and not learner.lora.rank:
         rows["learner: the initial policy, to compare with"] = (reference, reference)
     return {what: (resting / GIB, learning / GIB) for what, (resting, learning) in rows.items()}
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-import torch
 
 from learner import token_scorer
 from learner.batch import balance

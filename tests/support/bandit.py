@@ -50,6 +50,7 @@ def sequence(
         turns=np.array([-1, -1, -1, -1, 0], np.int32),
         labels=np.array([0, 0, 0, 0, ACTION], np.int8),
         versions=np.array([-1, -1, -1, -1, version], np.int32),
+        is_right=np.array([False] * 4 + [bool(reward)]),
         is_truncated=False,
         is_demonstration=is_demonstration,
     )

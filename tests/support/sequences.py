@@ -58,6 +58,7 @@ def random_sequence(
         turns=turns.astype(np.int32),
         labels=np.array(labels, np.int8),
         versions=np.where(is_sampled, 0, -1).astype(np.int32),
+        is_right=is_sampled & (np.maximum.accumulate(turns) % 2 == 1),
         is_truncated=random.random() < 0.3,
         is_demonstration=is_demonstration,
     )

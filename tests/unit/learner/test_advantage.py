@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.advantage import Advantages, FloatArray, Trajectories, compute_advantages
-from learner.config import AdvantageConfig
+from learner.loss_config import AdvantageConfig
 
 WITH_CRITIC = ("token", "turn", "bi_level")
 WITH_GROUPS = ("grpo", "dr_grpo", "rloo")

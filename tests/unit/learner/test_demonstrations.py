@@ -45,7 +45,8 @@ from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode, Turn
 from rollout.play import Task, play_tasks
 from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert
-from rollout.transcript import ChatTokens
+from rollout.traffic import Traffic
+from rollout.transcript import ChatTokens, Expansion
 from study.commands.data import add_arguments, write_data
 from tests.support.chat import TEMPLATES, byte_tokenizer, chat_tokens
 from verifier.arithmetic import parse_equation
@@ -82,11 +83,12 @@ def demonstrations(env: Env, **options: Any) -> list[Demonstration]:
 def picture_chat() -> ChatTokens:
     """A chat with eyes, of which only the tokens matter: `<|head|>` is the placeholder of a picture."""
     tokenizer = byte_tokenizer(PICTURE_TEMPLATE)
-    tokenizer._get_num_multimodal_tokens = lambda image_sizes: {"num_image_tokens": [1] * len(image_sizes)}
     placeholder = tokenizer.convert_tokens_to_ids("<|head|>")
-    return ChatTokens(
+    chat = ChatTokens(
         tokenizer, end_token_ids=[tokenizer.eos_token_id], image_token_id=placeholder, processor=tokenizer
     )
+    chat.expanded = lambda size: Expansion(token_ids=(placeholder,), traffic=Traffic())
+    return chat
 
 
 def played(env: Env, script: Script, num: int, chat: ChatTokens = CHAT) -> list[Episode]:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
-from learner.config import LossConfig
 from learner.loss import by_answer, divergence, imitation_loss, importance_weights, policy_losses, value_loss
+from learner.loss_config import LossConfig
 
 
 def numbers(*values: float) -> torch.Tensor:

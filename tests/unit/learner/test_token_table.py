@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from learner.config import LearnerConfig, LossConfig, SftConfig
+from learner.config import LearnerConfig
+from learner.loss_config import LossConfig, SftConfig
 from learner.sequence import ACTION, FORMAT, REASONING, RECOGNITION, FailedEpisode, TrainingSequence, sequences_of
 from learner.token_table import TokenTable
 from rollout.episode import EpisodeEnd
