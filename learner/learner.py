@@ -27,6 +27,7 @@ import torch
 from learner.batch import MicroBatch, choose_layout
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
+from learner.device_peak import peak_memory, utilisation
 from learner.distillation import distillation
 from learner.looking import gaps, look
 from learner.parts import CRITIC
@@ -256,6 +257,10 @@ class Learner:
         metrics["padding_waste"] = float(1 - counts[1] / counts[2])
         num_tokens = looked.tokens + compared.tokens + trained.tokens
         metrics["tokens_per_second"] = num_tokens / sum(seconds.values())
+        metrics["peak_memory_gib"] = self.engine.largest(peak_memory()) / 2**30
+        flops = self.size.look(looked) + self.size.forward(compared) + self.size.learn(trained)
+        busy = seconds.get("look", 0.0) + seconds["learn"]
+        metrics |= utilisation(flops / self._config.num_ranks / busy, self.policy.backbone.dtype)
         return UpdateReport(
             version=self.version,
             num_sequences=int(counts[0]),

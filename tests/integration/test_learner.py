@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import ray
 
-from learner import token_scorer
-from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import FutureEpisode, Learner
 from learner.ppo import weigh
-from learner.sequence import TrainingSequence, Trajectory
+from learner.sequence import Trajectory
 from learner.token_table import TokenTable
 from learner.worker import Item, LearnerWorker
 from rollout.transcript import ChatTokens
@@ -24,10 +22,8 @@ from tests.support.episodes import episode, right, wrong
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.sequences import random_sequence
 from tests.support.tiny_models import make_text_model
-from tests.support.updates import BASE, TOLERANCE, largest_gap, require_same_metrics
+from tests.support.updates import BASE, TOLERANCE, largest_gap, require_same_metrics, sequences_for, train
 from tests.support.whole_state import whole_state_dict
-
-NUM_UPDATES = 5
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,46 +31,6 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_text_model(tmp_path_factory.mktemp("text"), tied=True)
-
-
-def sequences_for(update: int) -> list[TrainingSequence]:
-    random = Random(update)
-    return [
-        random_sequence(
-            random, 200, seed=seed // 2, num_turns=random.randint(1, 4), sample=seed % 2, is_demonstration=seed % 5 == 0
-        )
-        for seed in range(21)
-    ]
-
-
-def train(
-    rank: int,
-    num_ranks: int,
-    model: str,
-    options: dict[str, Any],
-    planted: str | None = None,
-    few_logits: int = token_scorer.FEW_LOGITS,
-) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
-    """Parameters and metrics after five updates, of which each has two optimizer steps."""
-    token_scorer.FEW_LOGITS = few_logits
-    config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
-    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
-    if planted == "counts of one rank":
-        learner.engine.sum = lambda values: values
-    metrics = []
-    for update in range(NUM_UPDATES):
-        sequences = sequences_for(update)
-        parts = []
-        for start in range(2):
-            part = sequences[start::2]
-            mine = balance([each.num_tokens for each in part], num_ranks)[rank]
-            parts.append([part[index] for index in mine])
-        groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}
-        report = learner.update(parts, groups)
-        metrics.append(dict(report.metrics))
-    state = whole_state_dict(learner.engine)
-    learner.engine.close()
-    return None if state is None else {name: tensor.numpy() for name, tensor in state.items()}, metrics
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +57,12 @@ def test_the_same_update(model: Path, expected: Any, num_ranks: int, options: di
     state, metrics = run_ranks(num_ranks, train, str(model), options)[0]
     assert largest_gap(state, expected[0]) < TOLERANCE
     require_same_metrics(metrics, expected[1])
+
+
+def test_an_update_says_how_much_of_the_device_it_used(expected: Any) -> None:
+    for row in expected[1]:
+        assert 0 < row["mfu"] < 1
+        assert 0.1 < row["peak_memory_gib"] < 100
 
 
 def test_an_error_of_normalisation_would_show(model: Path, expected: Any) -> None:

@@ -1,10 +1,24 @@
-"""What tests hold updates of learners against: the same parameters and metrics, whoever made them."""
+"""Updates of learners, and what tests hold them against: the same parameters and metrics, whoever made them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+
+from learner import token_scorer
+from learner.batch import balance
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.sequence import TrainingSequence
+from rollout.transcript import ChatTokens
+from tests.support.sequences import random_sequence
+from tests.support.whole_state import whole_state_dict
+
+NUM_UPDATES = 5
 
 TOLERANCE = 2e-5
 """After five steps of AdamW at a learning rate of 1e-3: steps of 5e-3 in all, in float32."""
@@ -15,7 +29,7 @@ BASE: dict[str, Any] = {
     "value_head": {"hidden_sizes": (8,)},
     "micro_batch_tokens": 4096,
 }
-OF_THE_MACHINE = {"padding_waste", "tokens_per_second"}
+OF_THE_MACHINE = {"padding_waste", "tokens_per_second", "peak_memory_gib", "mfu"}
 """Metrics that ranks and layouts change."""
 
 
@@ -30,3 +44,48 @@ def require_same_metrics(found: Sequence[Mapping[str, float]], expected: Sequenc
     for measured, wanted in zip(found, expected, strict=True):
         for name in wanted.keys() - OF_THE_MACHINE:
             assert measured[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4), name
+
+
+def sequences_for(update: int) -> list[TrainingSequence]:
+    random = Random(update)
+    return [
+        random_sequence(
+            random, 200, seed=seed // 2, num_turns=random.randint(1, 4), sample=seed % 2, is_demonstration=seed % 5 == 0
+        )
+        for seed in range(21)
+    ]
+
+
+def train(
+    rank: int,
+    num_ranks: int,
+    model: str,
+    options: dict[str, Any],
+    planted: str | None = None,
+    few_logits: int = token_scorer.FEW_LOGITS,
+) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
+    """Parameters and metrics after five updates, of which each has two optimizer steps."""
+    token_scorer.FEW_LOGITS = few_logits
+    config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
+    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
+    if planted == "counts of one rank":
+        learner.engine.sum = lambda values: values
+    metrics = []
+    for update in range(NUM_UPDATES):
+        sequences = sequences_for(update)
+        if config.imitate_successes:
+            sequences = [
+                each if each.is_demonstration else replace(each, is_demonstration=True, imitates="right")
+                for each in sequences
+            ]
+        parts = []
+        for start in range(2):
+            part = sequences[start::2]
+            mine = balance([each.num_tokens for each in part], num_ranks)[rank]
+            parts.append([part[index] for index in mine])
+        groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}
+        report = learner.update(parts, groups)
+        metrics.append(dict(report.metrics))
+    state = whole_state_dict(learner.engine)
+    learner.engine.close()
+    return None if state is None else {name: tensor.numpy() for name, tensor in state.items()}, metrics

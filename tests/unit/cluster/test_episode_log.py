@@ -147,7 +147,7 @@ def test_without_a_tokenizer_a_record_has_no_tokens(tmp_path: Path) -> None:
 texts = st.text(max_size=12) | st.just("half a pair: \ud83d")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(texts, texts, st.lists(st.floats(-9, 0, width=32), max_size=4), st.sampled_from([-1.5, 5.0]))
 def test_whatever_was_said_is_read_again_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, question: str, answer: str, logprobs: list[float], reward: float

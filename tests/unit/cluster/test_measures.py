@@ -467,7 +467,7 @@ def test_policies_that_met_other_tasks_are_not_compared() -> None:
         paired_difference({}, {})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_equals_are_told_apart_no_oftener_than_the_test_says(seed: int) -> None:
     generator = np.random.default_rng(seed)

@@ -84,7 +84,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows, st.data())
 def test_a_file_torn_at_any_byte_loses_its_last_row_at_most_and_goes_on(
     written: list[dict[str, object]], data: st.DataObject
@@ -161,7 +161,7 @@ def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 @pytest.mark.parametrize("damage", [_remove, _truncate, _flip])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_checkpoint_torn_at_any_byte_is_never_loaded(
     two_checkpoints: RunDirectory, damage: Callable[[Path, st.DataObject], None], data: st.DataObject

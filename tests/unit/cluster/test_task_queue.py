@@ -81,7 +81,7 @@ class Deaths(RuleBasedStateMachine):
 
 
 TestEveryTaskCountsOnceWhoeverDies = Deaths.TestCase
-TestEveryTaskCountsOnceWhoeverDies.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestEveryTaskCountsOnceWhoeverDies.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 @given(st.integers(1, 8), st.integers(1, 200), st.integers(1, 64))

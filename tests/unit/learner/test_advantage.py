@@ -212,7 +212,7 @@ def configs(*kinds: str, normalise: Sequence[str] = ("none",)) -> st.SearchStrat
 
 
 def property_test(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return lambda test: settings(max_examples=40, deadline=None)(given(*strategies)(test))
+    return lambda test: settings(max_examples=40)(given(*strategies)(test))
 
 
 def summed(steps: Sequence[Token], after: float, gamma: float, lambda_: float) -> list[float]:

@@ -91,7 +91,7 @@ def of_paper(kind: str, sequences: list[TrainingSequence]) -> list[float]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["grpo", "dr_grpo", "rloo"]),
     st.integers(0, 10**6),
@@ -107,7 +107,7 @@ def test_a_kind_is_the_algorithm_of_its_paper(
     assert gradient(step, cuts).tolist() == pytest.approx(of_paper(kind, sequences), abs=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["token_mean", "sequence_mean", "constant"]),
     st.sampled_from(["token", "answer"]),

@@ -135,7 +135,7 @@ def by_pattern(pattern: Sequence[bool]) -> Script:
     return answer
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     pattern=st.lists(st.booleans(), min_size=1, max_size=25),
     seed=st.integers(0, 30),

@@ -33,7 +33,7 @@ def test_the_number_of_solvable_hands_is_the_published_one(largest: int, num_sol
 
 
 @given(st.lists(st.integers(1, 13), min_size=4, max_size=4), st.integers(-30, 60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_other_targets_agree_with_the_oracle_too(numbers: list[int], target: int) -> None:
     assert difficulty(numbers, target) == num_distinct_solutions(tuple(numbers), target)
 
@@ -51,7 +51,7 @@ def test_every_solution_uses_each_number_once_and_makes_the_target(num_numbers: 
 
 
 @given(st.lists(st.integers(1, 13), min_size=5, max_size=5), st.integers(0, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_five_numbers_are_solvable_when_two_of_them_can_be_joined_into_a_solvable_four(
     numbers: list[int], target: int
 ) -> None:

@@ -1,0 +1,56 @@
+"""What the device could do at its best, which an update's speed is a share of: model FLOPs utilisation, MFU.
+
+Of a GPU it is what its maker says of dense matrix products in bfloat16, or in float32 without tensor cores' rounding;
+of a CPU, what a matrix product has been measured at here, in as many threads as the learner has.
+"""
+
+import resource
+import sys
+import time
+from functools import cache
+
+import torch
+
+PEAKS = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "H800": 989e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "B200": 2250e12,
+}
+"""FLOPs a second in bfloat16, by a part of the device's name."""
+FLOAT32_PEAKS = {"H100": 67e12, "H200": 67e12, "H800": 67e12, "A100": 19.5e12, "A800": 19.5e12, "L40S": 92e12}
+SIDE, ROUNDS = 1024, 4
+
+
+@cache
+def peak_flops(dtype: torch.dtype, threads: int) -> float | None:
+    """FLOPs a second of this process's device; None where nothing is known of it."""
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        peaks = PEAKS if dtype == torch.bfloat16 else FLOAT32_PEAKS
+        return next((peak for part, peak in peaks.items() if part in name), None)
+    matrix = torch.randn(SIDE, SIDE, dtype=dtype)
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return 2 * SIDE**3 / min(seconds)
+
+
+def utilisation(flops_per_second: float, dtype: torch.dtype) -> dict[str, float]:
+    """The share as a metric, where it is known."""
+    peak = peak_flops(dtype, torch.get_num_threads())
+    return {} if peak is None else {"mfu": flops_per_second / peak}
+
+
+def peak_memory() -> int:
+    """The most bytes that tensors took on this device since last asked; on a CPU, that this process ever took."""
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return peak
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,120 @@
+"""Every way to learn makes the same update on one rank and on two, at every ZeRO stage, and does what it is for."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.ranks import run_ranks
+from tests.support.tiny_models import make_text_model
+from tests.support.updates import BASE, TOLERANCE, largest_gap, require_same_metrics, train
+
+pytestmark = pytest.mark.timeout(300)
+
+TEACHER = "a teacher"
+"""Stands for the folder of another model."""
+
+
+def loss(**options: Any) -> dict[str, Any]:
+    return {"loss": {**BASE["loss"], **options}}
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "rejection sampling": {"imitate_successes": True},
+    "dynamic fine-tuning": {"sft": {"weighting": "dft"}},
+    "pulled to the start": {"optimizer": {**BASE["optimizer"], "pull_to_start": 50.0}},
+    "divergence in the reward": loss(kl_coefficient=0.0, reward_kl={"coefficient": 0.2, "target": 3.0, "horizon": 20}),
+    "until it has moved": {"epochs": 4, **loss(target_kl=0.01)},
+    "distillation": {"distillation": {"teacher": TEACHER, "coefficient": 0.5}, "rl_weight": 0.2},
+    "schedules": {
+        "sft_schedule": {"kind": "linear", "updates": 4},
+        "rl_schedule": {"kind": "cosine", "updates": 8, "end": 0.1},
+    },
+    "the paper's": {"preset": "paper", "value_head": {"hidden_sizes": (8,)}, "epochs": 2},
+    "low rank": {"lora": {"rank": 4}, "distillation": {"teacher": TEACHER}},
+    "grpo": {"advantage": {"kind": "grpo"}},
+    "rloo": {"advantage": {"kind": "rloo"}},
+}
+OFFLOADED = "offloaded"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_text_model(tmp_path_factory.mktemp("text"), tied=True)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_text_model(tmp_path_factory.mktemp("teacher"), tied=True, seed=1)
+
+
+@pytest.fixture(scope="module")
+def alone(model: Path, teacher: Path) -> Callable[[str], Any]:
+    return cache(lambda way: run_ranks(1, train, str(model), options_of(way, teacher))[0])
+
+
+def options_of(way: str, teacher: Path, **more: Any) -> dict[str, Any]:
+    options = {**WAYS[way], **more}
+    taught = options.get("distillation")
+    return {**options, "distillation": {**taught, "teacher": str(teacher)}} if taught else options
+
+
+CASES = [
+    *((way, 2, {"zero_stage": stage}) for way in WAYS for stage in (2, 3)),
+    ("grpo", 2, {"zero_stage": 2, "offload_optimizer": True}),
+    ("pulled to the start", 2, {"zero_stage": 0}),
+    ("pulled to the start", 2, {"zero_stage": 1}),
+    ("pulled to the start", 1, {"zero_stage": 3}),
+]
+
+
+@pytest.mark.parametrize(("way", "num_ranks", "sharing"), CASES, ids=str)
+def test_the_same_update_of_every_way_to_learn(
+    model: Path, teacher: Path, alone: Any, way: str, num_ranks: int, sharing: dict[str, Any]
+) -> None:
+    options = options_of(way, teacher, deepspeed=sharing, micro_batch_tokens=100)
+    state, metrics = run_ranks(num_ranks, train, str(model), options)[0]
+    expected, wanted = alone(way)
+    assert largest_gap(state, expected) < TOLERANCE
+    require_same_metrics(metrics, wanted)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_of_normalisation_would_show(model: Path, teacher: Path, alone: Any, way: str) -> None:
+    state, _ = run_ranks(2, train, str(model), options_of(way, teacher), "counts of one rank")[0]
+    assert largest_gap(state, alone(way)[0]) > 10 * TOLERANCE
+
+
+@cache
+def plainly(model: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
+    return run_ranks(1, train, str(model), {})[0]
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "low rank"])
+def test_every_way_is_another(model: Path, alone: Any, way: str) -> None:
+    assert largest_gap(alone(way)[0], plainly(model)[0]) > 10 * TOLERANCE
+
+
+def test_what_each_way_is_for(model: Path, alone: Any) -> None:
+    plain = plainly(model)[1]
+    rejected = alone("rejection sampling")[1]
+    assert "policy_loss" not in rejected[0] and rejected[0]["sft_loss"] > 0
+    moved = alone("until it has moved")[1]
+    assert all(2 <= row["optimizer_steps"] <= 8 for row in moved) and {row["optimizer_steps"] for row in moved} != {8}
+    kept = alone("divergence in the reward")[1]
+    assert kept[0]["reward_kl"] == 0.2 and len({row["reward_kl"] for row in kept}) > 1
+    assert plain[0].keys() - {"kl_reference"} <= kept[0].keys()
+
+
+def test_what_is_pulled_stays_nearer(model: Path, alone: Any) -> None:
+    from safetensors.torch import load_file
+
+    start = {f"backbone.{name}": tensor.numpy() for name, tensor in load_file(model / "model.safetensors").items()}
+
+    def distance(state: dict[str, np.ndarray]) -> float:
+        return sum(float(np.square(state[name] - start[name]).sum()) for name in start.keys() & state.keys())
+
+    assert 0 < distance(alone("pulled to the start")[0]) < 0.9 * distance(plainly(model)[0])
