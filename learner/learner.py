@@ -88,8 +88,7 @@ class Learner:
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
         self._preparing = Preparing(self.policy.family, self.engine, config, layout)
         self._scorer = Scorer(self.engine, self.policy, config, temperature)
-        self._scorer.load_reference(folder, chat)
-        self._scorer.load_teacher(chat)
+        self._scorer.load_others(folder, chat)
 
     def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
         """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
@@ -259,8 +258,8 @@ class Learner:
         metrics["tokens_per_second"] = num_tokens / sum(seconds.values())
         metrics["peak_memory_gib"] = self.engine.largest(peak_memory()) / 2**30
         flops = self.size.look(looked) + self.size.forward(compared) + self.size.learn(trained)
-        busy = seconds.get("look", 0.0) + seconds["learn"]
-        metrics |= utilisation(flops / self._config.num_ranks / busy, self.policy.backbone.dtype)
+        busy = self._config.num_ranks * (seconds.get("look", 0.0) + seconds["learn"])
+        metrics |= utilisation(flops / busy, self.policy.backbone.dtype)
         return UpdateReport(
             version=self.version,
             num_sequences=int(counts[0]),

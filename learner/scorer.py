@@ -23,17 +23,17 @@ class Scorer:
         self._reference: PolicyModel | None = None
         self._teacher: PolicyModel | None = None
 
-    def load_reference(self, folder: Path, chat: ChatTokens) -> None:
-        """Keep the initial policy, where the loss needs it and switching low-rank additions off does not give it."""
+    def load_others(self, folder: Path, chat: ChatTokens) -> None:
+        """Keep the initial policy, where the loss needs it and switching low-rank additions off does not give it; and
+        the model that is learned from, where there is one."""
         needs_one = self._config.asks_the_start or self._config.sft.kl_coefficient
         if needs_one and not self._config.lora.rank:
             self._reference = self._loaded(folder, chat)
+        if self._config.distillation.teacher is not None:
+            self._teacher = self._loaded_teacher(Path(self._config.distillation.teacher), chat)
 
-    def load_teacher(self, chat: ChatTokens) -> None:
-        """Keep the model that is learned from, where there is one."""
-        if self._config.distillation.teacher is None:
-            return
-        teacher = self._loaded(Path(self._config.distillation.teacher), chat)
+    def _loaded_teacher(self, folder: Path, chat: ChatTokens) -> PolicyModel:
+        teacher = self._loaded(folder, chat)
         # Its compute is charged as the policy's, and its distributions are held against the policy's, entry by entry.
         own, other = (
             {
@@ -45,10 +45,10 @@ class Scorer:
         )
         if own != other:
             raise ModelError(
-                f"learner.distillation.teacher={self._config.distillation.teacher}: its shape is not the policy's; "
+                f"learner.distillation.teacher={folder}: its shape is not the policy's; "
                 "name a model of the same architecture and tokenizer"
             )
-        self._teacher = teacher
+        return teacher
 
     def _loaded(self, folder: Path, chat: ChatTokens) -> PolicyModel:
         model = PolicyModel(load_backbone(folder, self._config.dtype), self._config.value_head, chat)
