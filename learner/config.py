@@ -174,17 +174,24 @@ class LearnerConfig(Options):
 
     def looks_for_logprobs(self, num_steps: int) -> bool:
         """Whether a forward pass before so many steps an epoch has to say what the policy is before them."""
-        return bool(self.loss.reward_kl.coefficient) or (self.old_logprobs == "learner" and num_steps * self.epochs > 1)
+        if self.loss.reward_kl.coefficient or self.advantage.kind == "dpo":
+            return True
+        return self.old_logprobs == "learner" and num_steps * self.epochs > 1
 
     @property
     def asks_the_start(self) -> bool:
         """Whether played tokens are held against the initial policy before the first step."""
-        return bool(self.loss.kl_coefficient or self.loss.reward_kl.coefficient)
+        return bool(self.loss.kl_coefficient or self.loss.reward_kl.coefficient) or self.advantage.kind == "dpo"
 
     @model_validator(mode="after")
-    def _one_reference_at_a_time(self) -> Self:
+    def _goes_together(self) -> Self:
         if self.distillation.teacher and self.sft.kl_coefficient:
             raise ValueError("distillation.teacher and sft.kl_coefficient exclude each other; set one of them")
+        if self.advantage.kind == "dpo" and self.epochs * self.minibatches > 1:
+            raise ValueError(
+                "advantage.kind=dpo makes one step of an update, behind which its weights are other ones; leave epochs "
+                "and minibatches at 1"
+            )
         if self.distillation.teacher and self.imitate_successes:
             raise ValueError("distillation.teacher and imitate_successes exclude each other; set one of them")
         return self

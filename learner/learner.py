@@ -12,10 +12,7 @@ Ranks go through the same number of micro-batches, since they gather weights and
 fewer takes part with empty ones.
 """
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from random import Random
@@ -33,10 +30,11 @@ from learner.looking import gaps, look
 from learner.parts import CRITIC
 from learner.policy_model import PolicyModel, load_policy, size_of
 from learner.ppo import reinforcement, weigh
+from learner.preference import pairs_of, prefer
 from learner.scorer import Scorer
 from learner.sequence import TrainingSequence, Trajectory
 from learner.sft import imitation
-from learner.statistics import Statistics, explained_variance
+from learner.statistics import Clock, Statistics, explained_variance
 from learner.token_scorer import Mode
 from learner.token_table import Step, TokenTable, Totals
 from learner.work import Preparing, Work
@@ -92,7 +90,7 @@ class Learner:
 
     def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
         """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
-        clock = _Clock()
+        clock = Clock()
         with clock("prepare"):
             work = self._prepare(parts)
         metrics: dict[str, float] = {}
@@ -145,11 +143,15 @@ class Learner:
                 f"an episode was played by version {newest} of the policy, but the learner is at version "
                 f"{self.version}; restore the checkpoint that the rollout workers play, or send them its weights"
             )
+        if self._config.advantage.kind == "dpo":
+            parts = [pairs_of(part, self.chat.image_token_id) for part in parts]
         return self._preparing.work(parts)
 
     def _weigh(self, work: Work, groups: Groups) -> dict[str, float]:
         """Fill in advantages and returns; what there is to say of them."""
         table, gather = work.table, self.engine.gather
+        if self._config.advantage.kind == "dpo":
+            return prefer(table, self._config.loss.preference_beta, self.engine.sum)
         metrics = self._reward_kl(table)
         advantages = weigh(table, work.sequences, groups, self._config, gather, metrics.get("reward_kl", 0.0))
         if not self._config.advantage.needs_values:
@@ -285,16 +287,3 @@ def _of_steps(steps: Sequence[StepReport]) -> dict[str, float]:
         "gradient_clipped": float(np.mean([step.was_clipped for step in steps])),
         "optimizer_steps": float(len(steps)),
     }
-
-
-class _Clock:
-    """Seconds by part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[part] += time.perf_counter() - started

@@ -15,10 +15,11 @@ class Options(BaseModel):
 class AdvantageConfig(Options):
     """How much better than expected each sampled token was."""
 
-    kind: Literal["token", "turn", "bi_level", "grpo", "dr_grpo", "rloo", "reinforce"] = "bi_level"
+    kind: Literal["token", "turn", "bi_level", "grpo", "dr_grpo", "rloo", "reinforce", "dpo"] = "bi_level"
     """`token`: generalised advantage estimation over sampled tokens. `turn`: over whole answers, as the paper does.
     `bi_level`: over answers, then over the tokens of each answer. `grpo`, `dr_grpo`, `rloo`: against the other
-    samples of the same task, without a critic. `reinforce`: discounted return against the batch's mean."""
+    samples of the same task, without a critic. `reinforce`: discounted return against the batch's mean. `dpo`: no
+    credit, but preference: of a failed answer and the right one that came later in the same dialogue, the right one."""
     gamma: float = Field(default=1.0, ge=0, le=1)
     """Discount from one sampled token to the next."""
     lambda_: float = Field(default=0.95, ge=0, le=1, alias="lambda")
@@ -97,6 +98,8 @@ class LossConfig(Options):
     comparison."""
     reward_kl: RewardKlConfig = RewardKlConfig()
     """The divergence from the initial policy as a part of the reward instead."""
+    preference_beta: float = Field(default=0.1, gt=0)
+    """With `dpo`, how soon a pair has moved far enough from the initial policy."""
     target_kl: float | None = Field(default=None, gt=0)
     """An update ends behind a step that found the policy further than this from what it was before the update, by the
     mean of k3 over the step's tokens."""

@@ -189,9 +189,12 @@ def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
     backbone = (AutoModelForImageTextToText if has_eyes else AutoModelForCausalLM).from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
-        attn_implementation="flash_attention_2" if use_flash else "sdpa",
+        attn_implementation="sdpa",
     )
     _check_output_layer(backbone)
+    if use_flash:
+        # Not before: the check runs where the model is loaded, and flash-attention on GPUs alone.
+        backbone.set_attn_implementation("flash_attention_2")
     output_layer: Any = backbone.get_output_embeddings()
     if type(output_layer) is nn.Linear:
         output_layer.__class__ = OutputLayer

@@ -13,6 +13,7 @@ from learner.advantage import Advantages, Gather, Trajectories, compute_advantag
 from learner.config import LearnerConfig
 from learner.loss import by_answer, divergence, policy_losses, value_loss
 from learner.policy_model import Predictions
+from learner.preference import preference
 from learner.sequence import TrainingSequence, Trajectory
 from learner.token_table import Step, TokenTable
 
@@ -69,6 +70,8 @@ def _after(table: TokenTable, reinforced: torch.Tensor, episodes: np.ndarray, co
 def reinforcement(predictions: Predictions, numbers: torch.Tensor, step: Step) -> torch.Tensor:
     """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
     table, options = step.table, step.config.loss
+    if step.config.advantage.kind == "dpo":
+        return preference(predictions, numbers, step)
     reinforced = ~table.is_demonstration[numbers]
     numbers = numbers[reinforced]
     logprobs = predictions.logprobs[reinforced]

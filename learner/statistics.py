@@ -1,6 +1,9 @@
-"""Sums that become means once all micro-batches and ranks have added theirs."""
+"""Sums that become means once all micro-batches and ranks have added theirs, and how long each part took."""
 
-from collections.abc import Callable
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -49,3 +52,17 @@ def explained_variance(values: np.ndarray, returns: np.ndarray, gather: Callable
     if variance <= 0:
         return 0.0
     return float(1 - (error_squares / count - (error / count) ** 2) / variance)
+
+
+class Clock:
+    """Seconds by part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add what the block takes."""
+        started = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - started

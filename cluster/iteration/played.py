@@ -55,6 +55,8 @@ def _that_teach(chosen: Episodes, learner: LearnerConfig) -> Episodes:
     teach = chosen
     if learner.imitate_successes:
         teach = [(one, reference) for one, reference in chosen if one.num_right]
+    elif learner.advantage.kind == "dpo":
+        teach = [(one, reference) for one, reference in chosen if 0 < one.num_right < one.num_turns]
     elif learner.advantage.flat_groups == "drop":
         earned: defaultdict[int, set[float]] = defaultdict(set)
         for one, _ in chosen:

@@ -37,6 +37,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "low rank": {"lora": {"rank": 4}, "distillation": {"teacher": TEACHER}},
     "grpo": {"advantage": {"kind": "grpo"}},
     "rloo": {"advantage": {"kind": "rloo"}},
+    "dpo": {"advantage": {"kind": "dpo"}, "loss": {"preference_beta": 0.5}},
 }
 OFFLOADED = "offloaded"
 
@@ -104,6 +105,9 @@ def test_what_each_way_is_for(model: Path, alone: Any) -> None:
     assert "policy_loss" not in rejected[0] and rejected[0]["sft_loss"] > 0
     moved = alone("until it has moved")[1]
     assert all(2 <= row["optimizer_steps"] <= 8 for row in moved) and {row["optimizer_steps"] for row in moved} != {8}
+    preferred = alone("dpo")[1]
+    assert preferred[0]["dpo_loss"] == pytest.approx(np.log(2), abs=1e-6) and preferred[0]["pairs"] > 5
+    assert preferred[-1]["dpo_loss"] < np.log(2)
     kept = alone("divergence in the reward")[1]
     assert kept[0]["reward_kl"] == 0.2 and len({row["reward_kl"] for row in kept}) > 1
     assert plain[0].keys() - {"kl_reference"} <= kept[0].keys()

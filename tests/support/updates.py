@@ -79,8 +79,9 @@ def train(
                 for each in sequences
             ]
         parts = []
-        for start in range(2):
-            part = sequences[start::2]
+        num_parts = 1 if config.advantage.kind == "dpo" else 2
+        for start in range(num_parts):
+            part = sequences[start::num_parts]
             mine = balance([each.num_tokens for each in part], num_ranks)[rank]
             parts.append([part[index] for index in mine])
         groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}

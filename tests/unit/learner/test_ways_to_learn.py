@@ -17,6 +17,7 @@ from learner.distillation import distillation
 from learner.loss_config import RewardKlConfig, ScheduleConfig
 from learner.policy_model import Predictions
 from learner.ppo import reinforcement, weigh
+from learner.preference import pairs_of, prefer
 from learner.sequence import TrainingSequence, Trajectory
 from learner.sft import imitation
 from learner.statistics import Statistics
@@ -101,6 +102,48 @@ def test_the_coefficient_of_divergence_goes_where_the_target_is() -> None:
     assert options.adapted(0.2, 0.0, 100) == pytest.approx(0.2 * 0.98)
     assert options.adapted(0.2, 6.6, 500) == pytest.approx(0.2 * 1.05)
     assert RewardKlConfig(coefficient=0.2).adapted(0.2, 60.0, 100) == 0.2
+
+
+@given(SEEDS, st.floats(0.01, 2))
+def test_preference_is_that_of_dpo(seed: int, beta: float) -> None:
+    """The gradient is that of −log σ(β · margin), summed over answers' log-probabilities by hand."""
+    random = Random(seed)
+    played = [random_sequence(random, 100, seed=number, num_turns=random.randint(1, 5)) for number in range(4)]
+    shown = random_sequence(random, 100, is_demonstration=True)
+    pairs = pairs_of([shown, *played], None)
+    assert pairs[-1] is shown
+    step = step_of(pairs, {"advantage": {"kind": "dpo"}, "loss": {"preference_beta": beta}})
+    table, noise = step.table, torch.Generator().manual_seed(seed % 2**31)
+    table.old_logprobs = -torch.rand(len(table.rewards), generator=noise) * 3
+    table.reference_logprobs = -torch.rand(len(table.rewards), generator=noise) * 3
+    told = prefer(table, beta, lambda sums: sums)
+    asked = table.old_logprobs.clone().requires_grad_()
+    losses, start = [], 0
+    moved = []
+    for each in pairs[:-1]:
+        end = start + int(each.is_sampled.sum())
+        moved.append((asked - table.reference_logprobs)[start:end].sum())
+        start = end
+    for chosen, rejected in zip(moved[::2], moved[1::2], strict=True):
+        losses.append(-torch.nn.functional.logsigmoid(beta * (chosen - rejected)))
+    assert told["pairs"] == len(losses)
+    if losses:
+        mean = torch.stack(losses).mean()
+        mean.backward()
+        assert told["dpo_loss"] == pytest.approx(mean.item(), rel=1e-4)
+        found = gradient(reinforcement, step, table.old_logprobs)
+        torch.testing.assert_close(found, asked.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_pairs_are_a_failed_answer_and_what_corrected_it_where_that_was_asked() -> None:
+    sequence = random_sequence(Random(4), 100, num_turns=5)
+    right = np.isin(sequence.turns, [2, 4]) & sequence.is_sampled
+    sequence.is_right[:] = right
+    tokens = {turn: sequence.token_ids[sequence.turns == turn].tolist() for turn in range(5)}
+    before = {turn: sequence.token_ids[: np.flatnonzero(sequence.turns == turn)[0]].tolist() for turn in range(5)}
+    made = [(each.token_ids.tolist(), int(each.is_sampled.sum())) for each in pairs_of([sequence], None)]
+    expected = [(place, answer) for place, right in ((0, 2), (1, 2), (3, 4)) for answer in (right, place)]
+    assert made == [(before[place] + tokens[answer], len(tokens[answer])) for place, answer in expected]
 
 
 @given(SEEDS)
