@@ -49,7 +49,7 @@ def _make_qwen(folder: Path, seed: int, vision: Mapping[str, Any], of: tuple[Any
     tokenizer = make_tokenizer(SPECIAL_TOKENS + QWEN_TOKENS)
     tokenizer.chat_template = CHAT_TEMPLATE.replace("<image>", QWEN_PICTURE)
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    ids = dict(zip(names, tokenizer.convert_tokens_to_ids(list(QWEN_TOKENS)), strict=True))
+    ids = {name: token_id(tokenizer, token) for name, token in zip(names, QWEN_TOKENS, strict=True)}
     # Of 32 dimensions a head, 16 are turned: 6 by time, 4 by height, 6 by width.
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 4, 6]}
     if processor_class == "Qwen3VLProcessor":
@@ -62,6 +62,11 @@ def _make_qwen(folder: Path, seed: int, vision: Mapping[str, Any], of: tuple[Any
     images._processor_class = processor_class
     images.save_pretrained(folder)
     return folder
+
+
+def token_id(tokenizer: Any, token: str) -> int:
+    """Its number."""
+    return tokenizer.convert_tokens_to_ids(token)
 
 
 def make_qwen2_5_vl(folder: Path, seed: int = 0) -> Path:
@@ -89,7 +94,7 @@ def make_mllama(folder: Path, seed: int = 0) -> Path:
     vision |= {"num_global_layers": 1, "image_size": TILE_SIZE, "patch_size": 14, "max_num_tiles": NUM_TILES}
     vision |= {"vision_output_dim": 128, "intermediate_layers_indices": [0]}
     torch.manual_seed(seed)
-    image_token_id = tokenizer.convert_tokens_to_ids(LLAMA_PICTURE)
+    image_token_id = token_id(tokenizer, LLAMA_PICTURE)
     model = MllamaForConditionalGeneration(
         MllamaConfig(text_config=text, vision_config=vision, image_token_index=image_token_id)
     )

@@ -181,7 +181,7 @@ def test_weights_are_pulled_to_where_they_began(clips: bool) -> None:
     weights = [torch.randn(4, 3, requires_grad=True) for _ in range(2)]
     by_hand = [weight.detach().clone().requires_grad_() for weight in weights]
     start = weights[0].detach().clone()
-    groups = [{"params": [weights[0]], "pull": 0.5}, {"params": [weights[1]], "pull": 0.0}]
+    groups: Any = [{"params": [weights[0]], "pull": 0.5}, {"params": [weights[1]], "pull": 0.0}]
     optimizer = ClippedAdamW(groups, 1e9, lr=0.1) if clips else PulledAdamW(groups, lr=0.1)
     plain = torch.optim.AdamW(by_hand, lr=0.1)
     for _ in range(5):
