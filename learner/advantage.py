@@ -128,6 +128,8 @@ def compute_advantages(
             advantages = _of_tokens_within_turns(trajectories, values, turns, config)
         case "reinforce":
             advantages = _against_all_turns(turns, config, gather)[turns.of_token]
+        case "dpo":
+            raise ValueError("advantage.kind=dpo has no credit: learner/preference.py weighs its pairs")
         case kind:
             of_episodes = _against_group(trajectories.groups[turns.played], turns, kind, gather)
             advantages = of_episodes[np.searchsorted(turns.played, trajectories.episodes)]

@@ -39,7 +39,8 @@ def _pairs_in(
             failed.append(answer)
             continue
         for rejected in failed:
-            yield tuple(_answered(sequence, rejected[0], each, image_token_id) for each in (answer, rejected))
+            right, wrong = (_answered(sequence, rejected[0], each, image_token_id) for each in (answer, rejected))
+            yield right, wrong
         failed = []
 
 

@@ -73,7 +73,8 @@ def _curves(tasks: Tasks) -> Drawn:
             if tasks.is_one:
                 axis.set_title(study.suites[suite], loc="left", fontsize=8)
         study = studies[0]
-        row[0].set_ylabel(f"{study.headline(study.trained_suite).title if tasks.is_one else WORDS[shift]} (%)")
+        of_row = study.headline(study.trained_suite).title if tasks.is_one else in_lines(WORDS[shift], 9)
+        row[0].set_ylabel(f"{of_row} (%)")
     if not tasks.is_one:
         for axis, study in zip(axes[0], studies, strict=True):
             axis.set_title(tasks.title(study, study.headline(study.trained_suite).title), fontsize=6.5)
