@@ -7,7 +7,6 @@ of a CPU, what a matrix product has been measured at here, in as many threads as
 import resource
 import sys
 import time
-from functools import cache
 
 import torch
 
@@ -25,26 +24,19 @@ FLOAT32_PEAKS = {"H100": 67e12, "H200": 67e12, "H800": 67e12, "A100": 19.5e12, "
 SIDE, ROUNDS = 1024, 4
 
 
-@cache
-def peak_flops(dtype: torch.dtype, threads: int) -> float | None:
+def peak_flops(dtype: torch.dtype) -> float | None:
     """FLOPs a second of this process's device; None where nothing is known of it."""
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         peaks = PEAKS if dtype == torch.bfloat16 else FLOAT32_PEAKS
         return next((peak for part, peak in peaks.items() if part in name), None)
-    matrix = torch.randn(SIDE, SIDE, dtype=dtype)
+    matrix = torch.ones(SIDE, SIDE, dtype=dtype)
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         torch.mm(matrix, matrix)
         seconds.append(time.perf_counter() - started)
     return 2 * SIDE**3 / min(seconds)
-
-
-def utilisation(flops_per_second: float, dtype: torch.dtype) -> dict[str, float]:
-    """The share as a metric, where it is known."""
-    peak = peak_flops(dtype, torch.get_num_threads())
-    return {} if peak is None else {"mfu": flops_per_second / peak}
 
 
 def peak_memory() -> int:

@@ -24,7 +24,7 @@ import torch
 from learner.batch import MicroBatch, choose_layout
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, StepReport
-from learner.device_peak import peak_memory, utilisation
+from learner.device_peak import peak_flops, peak_memory
 from learner.distillation import distillation
 from learner.looking import gaps, look
 from learner.parts import CRITIC
@@ -78,6 +78,7 @@ class Learner:
         self.policy: PolicyModel = load_policy(folder, config, chat)
         self.size = size_of(self.policy, recomputes=config.deepspeed.gradient_checkpointing)
         self.chat = chat
+        self._peak = peak_flops(self.policy.backbone.dtype)
         self.version = 0
         self.reward_kl = config.loss.reward_kl.coefficient
         attention = self.policy.backbone.config._attn_implementation
@@ -260,8 +261,9 @@ class Learner:
         metrics["tokens_per_second"] = num_tokens / sum(seconds.values())
         metrics["peak_memory_gib"] = self.engine.largest(peak_memory()) / 2**30
         flops = self.size.look(looked) + self.size.forward(compared) + self.size.learn(trained)
-        busy = self._config.num_ranks * (seconds.get("look", 0.0) + seconds["learn"])
-        metrics |= utilisation(flops / busy, self.policy.backbone.dtype)
+        if self._peak is not None:
+            busy = self._config.num_ranks * (seconds.get("look", 0.0) + seconds["learn"])
+            metrics["mfu"] = flops / busy / self._peak
         return UpdateReport(
             version=self.version,
             num_sequences=int(counts[0]),
