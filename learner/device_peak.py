@@ -22,6 +22,8 @@ PEAKS = {
 """FLOPs a second in bfloat16, by a part of the device's name."""
 FLOAT32_PEAKS = {"H100": 67e12, "H200": 67e12, "H800": 67e12, "A100": 19.5e12, "A800": 19.5e12, "L40S": 92e12}
 SIDE, ROUNDS = 1024, 4
+OF_THE_MACHINE = ("tokens_per_second", "mfu", "peak_memory_gib")
+"""What an update says of where it was made, and two runs of one config need not share."""
 
 
 def peak_flops(dtype: torch.dtype) -> float | None:

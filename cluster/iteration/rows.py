@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cluster.record.metrics import SPEED
+from learner.device_peak import OF_THE_MACHINE
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.episode import EpisodeEnd
@@ -59,7 +60,7 @@ def parts_row(played: Episodes, items: Sequence[Item]) -> dict[str, float]:
 
 def learner_row(report: UpdateReport) -> dict[str, float]:
     """An update as metrics."""
-    row = {f"learner/{name}": value for name, value in report.metrics.items() if name != "tokens_per_second"}
+    row = {f"learner/{name}": value for name, value in report.metrics.items() if name not in OF_THE_MACHINE}
     seconds = {f"{SPEED}learner_{part}": value for part, value in report.seconds.items()}
-    speed = {f"{SPEED}learner_tokens_per_second": report.metrics["tokens_per_second"]}
+    speed = {f"{SPEED}learner_{name}": report.metrics[name] for name in OF_THE_MACHINE if name in report.metrics}
     return {"version": report.version, **row, **seconds, **speed}
