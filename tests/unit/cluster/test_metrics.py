@@ -52,6 +52,7 @@ def rows() -> tuple[dict[str, float], dict[str, Any]]:
     names = {name for name in words_in(*LOOPS) if "/" in name}
     names |= {f"rollout/{end}" for end in EpisodeEnd} | {f"seconds/{phase}" for phase in words_in(*LOOPS)}
     names |= {f"learner/{name}" for name in words_in(*LEARNER)}
+    names |= {f"seconds/learner_{name}" for name in words_in("learner/device_peak.py")}
     training = {"iteration": 3, **dict.fromkeys(sorted(names), 0.5), **ComputeLedger(ModelSize(parameters=9)).totals()}
     return training, {"iteration": 3, "suite": "rule_shift", "temperature": 1.0, **evaluate_episodes(played)}
 
