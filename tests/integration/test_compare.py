@@ -95,7 +95,8 @@ def test_both_arms_begin_at_one_policy_and_end_at_equal_compute(side_by_side: Pa
     assert set(found) == {"init_seed0", "sft_seed0", "hybrid_seed0"}
     for arm in ("sft_seed0", "hybrid_seed0"):
         spent = [row["compute/flops"] for row in found[arm]]
-        assert 2e10 <= spent[-1] < 2.5e10
+        # One iteration more or less would be further from the budget.
+        assert abs(spent[-1] - 2e10) <= spent[-1] / found[arm][-1]["iteration"] / 2
         assert sorted({row["temperature"] for row in found[arm] if row["compute/flops"] == spent[-1]}) == [0.0, 1.0]
         assert {row["temperature"] for row in found[arm] if row["compute/flops"] != spent[-1]} == {1.0}
     page, numbers = build_report(side_by_side)
