@@ -117,7 +117,7 @@ def test_the_figures_of_several_tasks_are_a_column_wide_each_where_it_says_somet
     assert all(figure.get_figwidth() == WIDTH for figure, _ in drawn.values())
     curves = drawn["curves"][0]
     assert len(curves.axes) == 4 and curves.axes[0].get_title() == "cards in\npictures\nhands solved"
-    assert [axes.get_ylabel() for axes in curves.axes[::2]] == ["training rule (%)", "shifted rule (%)"]
+    assert [axes.get_ylabel() for axes in curves.axes[::2]] == ["training\nrule (%)", "shifted\nrule (%)"]
     # Nothing is recognised in words, and no cards are walked.
     (words,) = [one for one in tasks.findings if one.study.name == "virl_l"]
     (cards,) = [one for one in tasks.findings if one.study.name == "gp_vl"]
