@@ -178,6 +178,10 @@ class LearnerConfig(Options):
             return True
         return self.old_logprobs == "learner" and num_steps * self.epochs > 1
 
+    def looks(self, num_steps: int) -> bool:
+        """Whether anything has to be said of what was played before the first of so many steps an epoch."""
+        return self.looks_for_logprobs(num_steps) or self.advantage.needs_values or self.asks_the_start
+
     @property
     def asks_the_start(self) -> bool:
         """Whether played tokens are held against the initial policy before the first step."""

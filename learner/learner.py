@@ -42,6 +42,8 @@ from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
 
 Groups = Mapping[Trajectory, int]
+_NONE = torch.zeros(0, dtype=torch.long)
+"""The numbers of no tokens."""
 
 
 class FutureEpisode(ValueError):
@@ -106,7 +108,8 @@ class Learner:
         with clock("learn"):
             work = replace(work, table=work.table.to(self._scorer.device))
             steps, trained, compared_too = self._learn(work, statistics)
-        if plays:
+        # What a pair prefers was drawn further on in the dialogue, and is no measure of the engine there.
+        if plays and self._config.advantage.kind != "dpo":
             metrics |= gaps(work.table, self.engine.gather)
         self.version += 1
         metrics |= statistics.means(self.engine.sum) | _of_steps(steps)
@@ -182,7 +185,7 @@ class Learner:
     def _learn(self, work: Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
         """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
         all_totals = [
-            Totals(self.engine.sum(Totals.count(torch.cat([batch.numbers for batch in step]), work.table)))
+            Totals(self.engine.sum(Totals.count(torch.cat([_NONE, *(batch.numbers for batch in step)]), work.table)))
             for step in work.steps
         ]
         # Where nothing was played there is no critic to warm up.
@@ -256,7 +259,7 @@ class Learner:
         padded = sum(batch.token_ids.numel() for batch in work.batches())
         counts = self.engine.sum(np.array([len(work.sequences), real, padded], np.float64))
         looked, compared, trained = self._over_ranks(*passed)
-        metrics["padding_waste"] = float(1 - counts[1] / counts[2])
+        metrics["padding_waste"] = float(1 - counts[1] / max(counts[2], 1))
         num_tokens = looked.tokens + compared.tokens + trained.tokens
         metrics["tokens_per_second"] = num_tokens / sum(seconds.values())
         metrics["peak_memory_gib"] = self.engine.largest(peak_memory()) / 2**30

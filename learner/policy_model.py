@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.families import family_of
+from learner.families.family import cast
 from learner.model_size import ModelSize, Weight, model_size
 from learner.parts import CRITIC, ParameterGroup, is_looked_up, part_of
 from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
@@ -130,7 +131,7 @@ class PolicyModel(nn.Module):
 
     def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """[B * R, width]"""
-        inputs = _cast(batch.inputs, self.backbone.dtype)
+        inputs = cast(batch.inputs, self.backbone.dtype)
         return self.family.hidden_states(self.backbone, batch.token_ids, inputs).flatten(0, 1)
 
 
@@ -286,7 +287,3 @@ def _linear_layers(backbone: PreTrainedModel) -> list[str]:
         for name, module in backbone.named_modules()
         if isinstance(module, nn.Linear) and module is not output_layer and part_of(name) == "language_model"
     ]
-
-
-def _cast(pictures: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in pictures.items()}

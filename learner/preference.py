@@ -65,7 +65,7 @@ def prefer(table: TokenTable, beta: float, over_ranks: Callable[[np.ndarray], np
     answers = table.answers[played]
     moved = (table.old_logprobs - table.reference_logprobs)[played].double()
     count = int(answers.max()) + 1 if len(answers) else 0
-    chosen, rejected = by_answer(moved, torch.ones_like(moved), answers, count).reshape(-1, 2).unbind(1)
+    chosen, rejected = by_answer(moved, torch.ones_like(moved), answers, count).reshape(count // 2, 2).unbind(1)
     margins = beta * (chosen - rejected)
     weights = beta * torch.sigmoid(-margins)
     table.advantages[played] = torch.stack([weights, -weights], 1).flatten()[answers].float()

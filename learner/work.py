@@ -53,7 +53,7 @@ class Preparing:
                 played += [] if sequence.is_demonstration else inputs[-1:]
             steps.append(self._batches(inputs, filler))
         looks = [batch for step in steps for batch in step]
-        if self.engine.largest(len(sequences) - len(played)):
+        if self.config.looks(len(parts)) and self.engine.largest(len(sequences) - len(played)):
             looks = self._batches(played, filler)
         return Work(sequences, TokenTable.of(sequences, self.config), steps, looks)
 

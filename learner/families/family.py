@@ -91,10 +91,8 @@ class Family:
         row = ModelInput(
             token_ids=token_ids[0].numpy(), sampled_at=np.zeros(0, np.int64), first_number=0, images=(image,)
         )
-        own = {name: value.to(backbone.dtype) if value.is_floating_point() else value for name, value in made.items()}
-        expected = backbone.base_model(**own, use_cache=False).last_hidden_state
-        told = self.inputs([[row]], token_ids.shape[1], "padded")
-        told = {name: value.to(backbone.dtype) if value.is_floating_point() else value for name, value in told.items()}
+        expected = backbone.base_model(**cast(made, backbone.dtype), use_cache=False).last_hidden_state
+        told = cast(self.inputs([[row]], token_ids.shape[1], "padded"), backbone.dtype)
         gap = (self.hidden_states(backbone, token_ids, told) - expected).abs().max()
         if not gap < (1e-4 if expected.dtype == torch.float32 else 1e-1):
             raise BatchError(
@@ -107,6 +105,11 @@ class Family:
         text = processor.image_token * len(images)
         made = processor(text=text, images=list(images), add_special_tokens=False, return_tensors="pt")
         return {name: value for name, value in made.items() if name not in OF_TEXT}
+
+
+def cast(inputs: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """What is no whole number in the model's precision."""
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
 
 
 def _name(sequence: TrainingSequence) -> str:

@@ -36,6 +36,8 @@ OPTIMIZER = OptimizerConfig(
     epsilon=1e-3,  # large, or AdamW would forgive a wrong scale of all gradients
     max_gradient_norm=0.95,
 )
+PULLING = OPTIMIZER.model_copy(update={"pull_to_start": 2.0})
+"""What a checkpoint has most to hold of: where weights began, too."""
 STEPS = ((True, True), (True,), (False, True, True), (False, False), (True, False))
 """For each micro-batch of each step, whether it goes through the part of the model that not all do."""
 SHARINGS = [DeepSpeedConfig(zero_stage=stage) for stage in (0, 1, 2, 3)]
@@ -117,8 +119,13 @@ def bare_loop(num_ranks: int, dtype: str) -> tuple[dict[str, Tensor], list[StepR
     return {name: parameter.detach() for name, parameter in model.named_parameters()}, reports
 
 
-def start(sharing: DeepSpeedConfig, model: nn.Module | None = None, dtype: str = "float32") -> DistributedEngine:
-    return DistributedEngine.start(model or Model(), optimizer=OPTIMIZER, sharing=sharing, dtype=dtype)
+def start(
+    sharing: DeepSpeedConfig,
+    model: nn.Module | None = None,
+    dtype: str = "float32",
+    optimizer: OptimizerConfig = OPTIMIZER,
+) -> DistributedEngine:
+    return DistributedEngine.start(model or Model(), optimizer=optimizer, sharing=sharing, dtype=dtype)
 
 
 def train_as_bare_loop(
@@ -196,7 +203,7 @@ def run_and_save(
     rank: int, num_ranks: int, sharing: DeepSpeedConfig, dtype: str, folder: Path
 ) -> tuple[dict[str, Tensor] | None, list[StepReport]]:
     """Six steps with dropout, saved after the third."""
-    engine = start(sharing, Model(dropout=0.2), dtype)
+    engine = start(sharing, Model(dropout=0.2), dtype, PULLING)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(rank)
     noisy_steps(engine, range(3), rank, num_ranks)
@@ -211,7 +218,7 @@ def restore_and_run(
     rank: int, num_ranks: int, sharing: DeepSpeedConfig, dtype: str, folder: Path
 ) -> tuple[dict[str, Tensor] | None, list[StepReport]]:
     """The last three of them, in a model that began elsewhere."""
-    engine = start(sharing, Model(seed=1, dropout=0.2), dtype)
+    engine = start(sharing, Model(seed=1, dropout=0.2), dtype, PULLING)
     engine.restore(folder)
     reports = noisy_steps(engine, range(3, 6), rank, num_ranks)
     state = whole_state_dict(engine)

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from rollout.transcript import ChatTokens
 from tests.support.ranks import run_ranks
+from tests.support.sequences import random_sequence
 from tests.support.tiny_models import make_text_model
 from tests.support.updates import BASE, TOLERANCE, largest_gap, require_same_metrics, train
 
@@ -93,6 +98,24 @@ def test_an_error_of_normalisation_would_show(model: Path, teacher: Path, alone:
 @cache
 def plainly(model: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
     return run_ranks(1, train, str(model), {})[0]
+
+
+def prefer_nothing(rank: int, num_ranks: int, model: str, of_rank: dict[int, int]) -> tuple[float, float]:
+    """An update from dialogues of so many answers on each rank, of which every second is right: how many pairs, and
+    how many steps were made of them."""
+    config = LearnerConfig.model_validate({**BASE, **WAYS["dpo"], "model": model, "num_ranks": num_ranks})
+    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
+    sequences = [random_sequence(Random(rank), 200, seed=rank, num_turns=of_rank[rank])]
+    metrics = learner.update([sequences], {each.trajectory: 0 for each in sequences}).metrics
+    learner.engine.close()
+    assert "rollout_gap_max" not in metrics
+    return metrics.get("pairs", 0.0), metrics["optimizer_steps"]
+
+
+def test_who_has_no_pair_waits_for_those_who_have(model: Path) -> None:
+    assert run_ranks(1, prefer_nothing, str(model), {0: 1}) == [(0, 0)]
+    assert run_ranks(2, prefer_nothing, str(model), {0: 1, 1: 1}) == [(0, 0)] * 2
+    assert run_ranks(2, prefer_nothing, str(model), {0: 1, 1: 4}) == [(2, 1)] * 2
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "low rank"])

@@ -154,7 +154,7 @@ def test_pictures_of_every_family_in_any_layout(folder_of: Callable[[str], Path]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pictures_of_every_family_matter(folder_of: Callable[[str], Path], family: str) -> None:
-    """Another picture in the same place gives other log-probabilities, behind it and there alone."""
+    """Another picture in the same place gives other log-probabilities."""
     policy, reader, chat = load(folder_of(family))
     [sequence, *_] = [each for each in seen_sequences(chat) if each.images]
     seen = reader.model_input(sequence, 0)
