@@ -20,7 +20,7 @@ from envs.protocol import Shift
 from study.report.curves import curves_of, mean_curve
 from study.report.drawing import BEGINNING, INK, add_legend, draw_curves, grid, in_lines, label_compute, marker_of
 from study.report.records import Study
-from study.report.tasks import WORDS, Tasks
+from study.report.tasks import ROWS, WORDS, Tasks
 
 _STEPS, _ROUTES = "per_step_accuracy", "success"
 
@@ -121,7 +121,7 @@ def _steps_and_routes(tasks: Tasks, studies: Sequence[Study]) -> tuple[Figure, s
         for axis, (study, measure) in zip(row, columns, strict=True):
             if (suite := tasks.suite(study, shift)) is not None:
                 draw_curves(axis, study, suite, measure, inks=tasks, seeds=False)
-        row[0].set_ylabel(f"{WORDS[shift]} (%)")
+        row[0].set_ylabel(ROWS[shift])
     for axis, (study, measure) in zip(axes[0], columns, strict=True):
         what = in_lines(study.title(measure), 16)
         axis.set_title(what if tasks.is_one else tasks.title(study, what), fontsize=7 if tasks.is_one else 6.5)

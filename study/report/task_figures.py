@@ -28,7 +28,7 @@ from study.report.findings import Findings
 from study.report.headline import capital
 from study.report.paired_figures import draw_pairs
 from study.report.records import Study
-from study.report.tasks import WORDS, Tasks
+from study.report.tasks import ROWS, WORDS, Tasks
 
 Drawn = tuple[Figure, str]
 FIXATION = "rule_fixation"
@@ -73,8 +73,7 @@ def _curves(tasks: Tasks) -> Drawn:
             if tasks.is_one:
                 axis.set_title(study.suites[suite], loc="left", fontsize=8)
         study = studies[0]
-        of_row = study.headline(study.trained_suite).title if tasks.is_one else in_lines(WORDS[shift], 9)
-        row[0].set_ylabel(f"{of_row} (%)")
+        row[0].set_ylabel(f"{study.headline(study.trained_suite).title} (%)" if tasks.is_one else ROWS[shift])
     if not tasks.is_one:
         for axis, study in zip(axes[0], studies, strict=True):
             axis.set_title(tasks.title(study, study.headline(study.trained_suite).title), fontsize=6.5)
