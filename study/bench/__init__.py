@@ -16,6 +16,7 @@ BENCHES = {
     "sync": "study.bench.sync:rows",
     "learner": "study.bench.learner:rows",
     "loop": "study.bench.loop:rows",
+    "rounding": "study.bench.rounding:rows",
 }
 """What can be measured → who measures it; nothing is imported before it is asked for."""
 
@@ -28,5 +29,5 @@ def run(what: str) -> None:
     for name, figure, unit in rows:
         table.add_row(name, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", unit)
     Console().print(table)
-    figures = {f"{name} ({unit})": round(figure, 4) for name, figure, unit in rows}
+    figures = {f"{name} ({unit})": float(f"{figure:.6g}") for name, figure, unit in rows}
     print(json.dumps({"bench": what, **figures}))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from study import bench
-from study.bench import rollout, sync
+from study.bench import rollout, rounding, sync
 from study.commands.doctor import examine
 
 pytestmark = pytest.mark.timeout(300)
@@ -39,6 +39,17 @@ def test_bench_sync_compares_an_update_with_a_copy(
     figures = _figures("sync", capsys)
     assert figures["nano: whole update / plain copy (ratio)"] > 0
     assert figures["nano: largest log-probability gap (nats)"] < 1e-4
+
+
+def test_bench_rounding_holds_engine_and_learner_against_float64(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rounding, "rows", partial(rounding.rows, 16))
+    figures = _figures("rounding", capsys)
+    assert figures["drawn tokens (tokens)"] > 500
+    for pair in ("engine to float64", "learner to float64", "engine to learner"):
+        assert 0 < figures[f"{pair}, mean (nats)"] < 1e-6
+        assert figures[f"{pair}, largest (nats)"] < 1e-4
 
 
 def _figures(what: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from study.bench import rounding
 from study.report.dose import PAPER, Doses
 from study.report.findings import Findings
 from study.report.rates import Rate
@@ -50,7 +51,11 @@ def test_all_arms_have_the_same_compute_and_the_engines_say_what_the_learner_say
         end = study.last(arm, SEED, study.trained_suite)
         assert end is not None and abs(end.at(study.ledger) / study.budget - 1) < 0.05
     played = [row for cell in study.cells.values() for row in cell.metrics if "learner/rollout_gap_max" in row]
-    assert played and max(row["learner/rollout_gap_max"] for row in played) < 1e-5
+    assert played and max(row["learner/rollout_gap_mean"] for row in played) < 1e-6
+    # What float32 is off float64 by, in fewer tokens than a run draws, is measured here and now.
+    figures = {name: figure for name, figure, _ in rounding.rows()}
+    allowed = max(1e-5, 5 * figures["learner to float64, largest"])
+    assert max(row["learner/rollout_gap_max"] for row in played) < allowed
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
