@@ -58,6 +58,9 @@ class ClusterConfig(_Options):
     """How many episodes each update of `rl` learns from, or how many demonstrations each step of `sft`."""
     demonstrations_per_iteration: int = Field(default=0, ge=0)
     """How many demonstrations each update of `rl` imitates besides, weighed by `learner.sft_weight`."""
+    demonstrate_failed: bool = False
+    """Whether an update of `rl` imitates, besides, the demonstrator of `data.kind` at each of its tasks that no sample
+    has solved."""
     samples_per_task: int = Field(default=1, ge=1)
     """How often each task is played; group-relative advantages need several."""
     first_seed: int = Field(default=0, ge=0)

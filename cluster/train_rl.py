@@ -34,6 +34,7 @@ def train_rl(
                 with transcripts(played, run):
                     chosen = choose(played, version, config)
                     items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]
+                    items += beside.of_failed(played, first_group=len(items))
                     report = run.learn(items)
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)

@@ -156,6 +156,9 @@ class LearnerConfig(Options):
     """How often an update goes through its episodes."""
     minibatches: int = Field(default=1, ge=1)
     """Into how many optimizer steps an epoch is cut."""
+    pulls_every: int = Field(default=0, ge=0)
+    """Every so many updates, how hard each loss pulls is told: the norm of its gradient at the model's last states.
+    It costs about the output layer's way back for each; 0 for never."""
     old_logprobs: Literal["learner", "rollout"] = "learner"
     """What the ratio compares with: the learner's own log-probabilities before the update, or those recorded while
     sampling, which saves a forward pass where no critic needs one."""
@@ -171,6 +174,12 @@ class LearnerConfig(Options):
     values, for some seconds in each iteration."""
     seed: int = 0
     """Of the order of episodes and of the value head's first weights."""
+
+    @property
+    def gates(self) -> set[str]:
+        """What gates go by."""
+        gates = (self.rl_schedule.gate, self.sft_schedule.gate)
+        return {gate.by for gate in gates if not (gate.below is None and gate.above is None)}
 
     def looks_for_logprobs(self, num_steps: int) -> bool:
         """Whether a forward pass before so many steps an epoch has to say what the policy is before them."""

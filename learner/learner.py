@@ -12,38 +12,33 @@ Ranks go through the same number of micro-batches, since they gather weights and
 fewer takes part with empty ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import torch
 
-from learner.batch import MicroBatch, choose_layout
+from learner.batch import choose_layout
 from learner.config import LearnerConfig
-from learner.deepspeed_engine import DistributedEngine, StepReport
+from learner.deepspeed_engine import DistributedEngine
 from learner.device_peak import peak_flops, peak_memory
-from learner.distillation import distillation
+from learner.hybrid import Mixing
 from learner.looking import gaps, look
-from learner.parts import CRITIC
 from learner.policy_model import PolicyModel, load_policy, size_of
-from learner.ppo import reinforcement, weigh
+from learner.ppo import weigh
 from learner.preference import pairs_of, prefer
 from learner.scorer import Scorer
 from learner.sequence import TrainingSequence, Trajectory
-from learner.sft import imitation
-from learner.statistics import Clock, Statistics, explained_variance
-from learner.token_scorer import Mode
-from learner.token_table import Step, TokenTable, Totals
+from learner.statistics import Clock, explained_variance
+from learner.stepping import Stepping
+from learner.token_table import TokenTable
 from learner.work import Preparing, Work
 from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
 
 Groups = Mapping[Trajectory, int]
-_NONE = torch.zeros(0, dtype=torch.long)
-"""The numbers of no tokens."""
 
 
 class FutureEpisode(ValueError):
@@ -87,15 +82,18 @@ class Learner:
         layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
         options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
+        self._mixing = Mixing(config, self.engine.sum)
         self._preparing = Preparing(self.policy.family, self.engine, config, layout)
         self._scorer = Scorer(self.engine, self.policy, config, temperature)
         self._scorer.load_others(folder, chat)
+        self._stepping = Stepping(self.engine, self._scorer, self.policy, config)
 
     def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
         """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
         clock = Clock()
+        weights = self._mixing.weights(parts, self.version)
         with clock("prepare"):
-            work = self._prepare(parts)
+            work = self._prepare(weights.count(parts))
         metrics: dict[str, float] = {}
         looked = compared = Traffic()
         plays = self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences)))
@@ -104,16 +102,18 @@ class Learner:
                 looked, compared = look(work.looks, work.table, self._scorer, self._config, len(work.steps))
             with clock("weigh"):
                 metrics = self._weigh(work, groups)
-        statistics = Statistics()
         with clock("learn"):
             work = replace(work, table=work.table.to(self._scorer.device))
-            steps, trained, compared_too = self._learn(work, statistics)
+            stepped = self._stepping.steps(work, weights, self.version)
         # What a pair prefers was drawn further on in the dialogue, and is no measure of the engine there.
         if plays and self._config.advantage.kind != "dpo":
             metrics |= gaps(work.table, self.engine.gather)
         self.version += 1
-        metrics |= statistics.means(self.engine.sum) | _of_steps(steps)
-        return self._report(work, metrics, clock.seconds, (looked, compared + compared_too, trained))
+        metrics |= stepped.metrics
+        self._mixing.entropy = metrics.get("entropy", self._mixing.entropy)
+        if plays and self._config.gates:
+            metrics |= {"rl_weight": weights.play, "sft_weight": weights.imitation}
+        return self._report(work, metrics, clock.seconds, (looked, compared + stepped.compared, stepped.trained))
 
     @torch.no_grad()
     def loss_of(self, sequences: Sequence[TrainingSequence]) -> tuple[float, Traffic]:
@@ -131,12 +131,13 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """What the next update depends on besides weights and the optimizer; it can be written as JSON."""
-        return {"version": self.version, "reward_kl": self.reward_kl}
+        return {"version": self.version, "reward_kl": self.reward_kl, "entropy": self._mixing.entropy}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.version = state["version"]
         self.reward_kl = state.get("reward_kl", self.reward_kl)
+        self._mixing.entropy = state.get("entropy")
 
     def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> Work:
         """Columns and micro-batches, as many on every rank."""
@@ -182,70 +183,6 @@ class Learner:
         self.reward_kl = options.adapted(used, distance, int(count))
         return {"reward_kl": used, "kl_start_per_episode": distance}
 
-    def _learn(self, work: Work, statistics: Statistics) -> tuple[list[StepReport], Traffic, Traffic]:
-        """All epochs and steps; the reports of the steps, what went through the policy, and through the initial one."""
-        all_totals = [
-            Totals(self.engine.sum(Totals.count(torch.cat([_NONE, *(batch.numbers for batch in step)]), work.table)))
-            for step in work.steps
-        ]
-        # Where nothing was played there is no critic to warm up.
-        alone = self.version < self._config.value_head.warmup_updates and any(each.value_targets for each in all_totals)
-        self.policy.critic_learns_alone = alone
-        options = self._config
-        shared: dict[str, Any] = {
-            "rl_weight": options.rl_schedule.at(options.rl_weight, self.version),
-            "sft_weight": options.sft_schedule.at(options.sft_weight, self.version),
-            "critic_only": alone,
-            "is_only_one": len(work.steps) * options.epochs == 1,
-        }
-        contexts = [Step(work.table, totals, options, statistics, **shared) for totals in all_totals]
-        reports, trained, compared = [], Traffic(), Traffic()
-        for step in self._order(len(work.steps)):
-            if not contexts[step].totals.teach:
-                continue
-            before = statistics.sums.copy()
-            for batch in work.steps[step]:
-                self.engine.accumulate(self._loss(batch, contexts[step]))
-                trained += batch.traffic
-                compared += batch.traffic if self._compares(contexts[step]) else Traffic()
-            reports.append(self.engine.step(only=CRITIC if alone else None))
-            limit = options.loss.target_kl
-            if limit is not None and statistics.since(before, "kl_old", self.engine.sum) > limit:
-                break
-        return reports, trained, compared
-
-    def _order(self, num_steps: int) -> Iterator[int]:
-        """Of the steps of all epochs."""
-        for epoch in range(self._config.epochs):
-            order = list(range(num_steps))
-            Random(f"{self._config.seed}/{self.version}/{epoch}").shuffle(order)
-            yield from order
-
-    def _compares(self, step: Step) -> bool:
-        """Whether the step holds demonstrations against the initial policy, or what was played against a teacher."""
-        imitates = self._config.sft.kl_coefficient and step.totals.imitation_weight
-        is_taught = self._config.distillation.teacher and step.totals.tokens
-        return bool((imitates or is_taught) and not step.critic_only)
-
-    def _loss(self, batch: MicroBatch, step: Step) -> torch.Tensor:
-        """This rank's share of the step's loss."""
-        config, table, totals = self._config, step.table, step.totals
-        reference = self._scorer.reference_distributions(batch, table) if self._compares(step) else None
-        mode = _mode_of_play(config) if totals.tokens and not step.critic_only else Mode.LOGPROBS
-        predictions = self._scorer.predict(batch, table, mode, reference)
-        # Every parameter gets a gradient, if only zero, or ranks would not reduce the same ones.
-        loss = 0.0 * (predictions.logprobs.sum() + predictions.values.sum() + predictions.after.sum())
-        numbers = batch.numbers.to(table.rewards.device)
-        if step.is_only_one and config.old_logprobs == "learner":
-            table.old_logprobs[numbers] = predictions.logprobs.detach().float()
-        if totals.tokens:
-            loss = loss + step.rl_weight * reinforcement(predictions, numbers, step)
-        if totals.tokens and config.distillation.teacher and not step.critic_only:
-            loss = loss + distillation(predictions, numbers, step)
-        if totals.imitation_weight and not step.critic_only:
-            loss = loss + step.sft_weight * imitation(predictions, numbers, step)
-        return loss
-
     def _over_ranks(self, *traffic: Traffic) -> list[Traffic]:
         sums = self.engine.sum(np.array([count for each in traffic for count in astuple(each)], np.float64))
         names = [each.name for each in fields(Traffic)]
@@ -277,18 +214,3 @@ class Learner:
             seconds=dict(seconds),
             metrics=metrics,
         )
-
-
-def _mode_of_play(config: LearnerConfig) -> Mode:
-    return Mode.LEARNED_ENTROPIES if config.loss.entropy_coefficient > 0 else Mode.ENTROPIES
-
-
-def _of_steps(steps: Sequence[StepReport]) -> dict[str, float]:
-    if not steps:
-        return {"optimizer_steps": 0.0}
-    return {
-        "learning_rate": steps[-1].learning_rate,
-        "gradient_norm": float(np.mean([step.gradient_norm for step in steps])),
-        "gradient_clipped": float(np.mean([step.was_clipped for step in steps])),
-        "optimizer_steps": float(len(steps)),
-    }

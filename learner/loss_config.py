@@ -1,9 +1,9 @@
 """The options of what is learned from episodes and demonstrations: credit, losses, imitation."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Options(BaseModel):
@@ -32,9 +32,11 @@ class AdvantageConfig(Options):
     """Over all sampled tokens of an update, or with `turn` over all answers: divide by the standard deviation, and with
     `mean_std` also centre. `grpo`, `dr_grpo` and `rloo` have `none` unless told otherwise, as their papers do."""
 
-    flat_groups: Literal["keep", "drop"] = "keep"
+    flat_groups: Literal["keep", "drop", "redraw"] = "keep"
     """With samples of one task that all earned the same, and so teach nothing: learn from them like from others, or
-    leave them out before anything is computed."""
+    leave them out before anything is computed, or play other tasks for them beforehand."""
+    redraws: int = Field(default=3, ge=1)
+    """With `redraw`, how often; what is flat after that is left out."""
 
     @property
     def needs_values(self) -> bool:
@@ -131,8 +133,32 @@ class DistillationConfig(Options):
     `rl_weight: 0`, all that is learned from."""
 
 
+class GateConfig(Options):
+    """In which updates a weight counts at all; in every one where neither bound is set."""
+
+    by: Literal["success", "entropy"] = "success"
+    """`success`: the share of the update's own episodes that ended right. `entropy`: the mean, in nats, over the
+    tokens that the update before was played with; the gate is open before there is one."""
+    below: float | None = None
+    """Where it is less than this."""
+    above: float | None = None
+    """Where it is more than this."""
+
+    def is_open(self, measured: float | None) -> bool:
+        """For what was measured; None where there was nothing to measure."""
+        if measured is None:
+            return True
+        return (self.below is None or measured < self.below) and (self.above is None or measured > self.above)
+
+    @model_validator(mode="after")
+    def _is_open_somewhere(self) -> Self:
+        if self.below is not None and self.above is not None and self.above >= self.below:
+            raise ValueError(f"nothing is above={self.above} and below={self.below}; set above to less than below")
+        return self
+
+
 class ScheduleConfig(Options):
-    """How a weight goes from what it is to `end`."""
+    """How a weight goes from what it is to `end`, and where it counts."""
 
     kind: Literal["constant", "linear", "cosine"] = "constant"
     """`constant`: not at all."""
@@ -140,6 +166,8 @@ class ScheduleConfig(Options):
     """In how many updates."""
     end: float = Field(default=0.0, ge=0)
     """To what."""
+    gate: GateConfig = GateConfig()
+    """Where it counts."""
 
     def at(self, weight: float, update: int) -> float:
         """In an update, the first of which is 0."""

@@ -61,6 +61,7 @@ class PolicyModel(nn.Module):
         self.critic_widths = (width, *value_head.hidden_sizes, 1)
         self.stops_gradient = value_head.stop_gradient
         self.critic_learns_alone = False
+        self.keeps_states, self.states = False, None
         self._forbidden = list(chat.forbidden_token_ids)
 
     def forward(
@@ -73,6 +74,7 @@ class PolicyModel(nn.Module):
     ) -> Predictions:
         """`is_drawn` [n] tells tokens that were drawn, at the temperature and none forbidden, from demonstrated."""
         hidden = self._hidden_states(batch)
+        self.states = hidden if self.keeps_states else None
         scores = None
         if mode is not Mode.VALUES:
             scores = score_tokens(

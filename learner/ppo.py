@@ -67,28 +67,29 @@ def _after(table: TokenTable, reinforced: torch.Tensor, episodes: np.ndarray, co
     return table.values[reinforced].double().numpy()[starts]
 
 
-def reinforcement(predictions: Predictions, numbers: torch.Tensor, step: Step) -> torch.Tensor:
-    """This micro-batch's share of the global loss; `numbers` [n] are its tokens' rows in the table."""
+def reinforcement(predictions: Predictions, numbers: torch.Tensor, step: Step) -> dict[str, torch.Tensor]:
+    """This micro-batch's share of the global loss, by what it is for; `numbers` [n] are its tokens' rows in the
+    table."""
     table, options = step.table, step.config.loss
     if step.config.advantage.kind == "dpo":
-        return preference(predictions, numbers, step)
+        return {"policy": preference(predictions, numbers, step)}
     reinforced = ~table.is_demonstration[numbers]
     numbers = numbers[reinforced]
     logprobs = predictions.logprobs[reinforced]
-    loss = _critic(predictions.values[reinforced], numbers, step)
+    losses = {"value": _critic(predictions.values[reinforced], numbers, step)}
     if step.critic_only:
-        return loss
-    loss = loss + _policy(logprobs, numbers, step)
+        return losses
+    losses["policy"] = _policy(logprobs, numbers, step)
     shares = step.token_shares(numbers)
     if predictions.entropies is not None:
         entropies = predictions.entropies[reinforced]
         step.statistics.add("entropy", entropies.detach().sum(), len(numbers))
-        loss = loss - options.entropy_coefficient * (shares * entropies).sum()
+        losses["entropy"] = -options.entropy_coefficient * (shares * entropies).sum()
     if options.kl_coefficient:
         distances = divergence(logprobs, table.reference_logprobs[numbers], options.kl_estimator)
         step.statistics.add("kl_reference", distances.detach().sum(), len(numbers))
-        loss = loss + options.kl_coefficient * (shares * distances).sum()
-    return loss
+        losses["kl"] = options.kl_coefficient * (shares * distances).sum()
+    return losses
 
 
 def _critic(values: torch.Tensor, numbers: torch.Tensor, step: Step) -> torch.Tensor:

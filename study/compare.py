@@ -3,18 +3,22 @@
     compare(study)      for each seed:   init  ─▶  its policy  ─▶  arm, arm, …       each a run of its own: a cell
 
 A cell is made once: it bears the digest of its configuration, and one of the same digest that has ended is not made
-again. One that was stopped goes on from its newest checkpoint. So a study can be stopped and started at any moment.
+again; nor is one of an older version whose options were the same. One that was stopped goes on from its newest
+checkpoint. So a study can be stopped and started at any moment.
 Cells are made one after another in this process or, where the cluster has room for several, side by side in others
 (study/side_by_side.py).
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster.config import to_yaml
+from omegaconf import OmegaConf
+
+from cluster.config import parse_config, to_yaml
 from cluster.errors import ConfigError
 from cluster.open_training import hardware_of_cluster
 from cluster.planning.placement import rooms
@@ -36,7 +40,7 @@ def compare(study: Study) -> Path:
     """Make all cells that are missing; the study's folder."""
     # A cell that is another than it was is told now, and not after an hour of the others.
     for cell in study.cells:
-        _require_same(cell)
+        require_same(cell)
     study.folder.mkdir(parents=True, exist_ok=True)
     _describe(study)
     cluster = study.config.cluster
@@ -64,13 +68,47 @@ def make_cell(cell: Cell, stop: StopRequest, train: CellRunner = train_here) -> 
     replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": True}).encode())
 
 
-def _require_same(cell: Cell) -> None:
+def require_same(cell: Cell) -> None:
     """Raise ConfigError where the cell was made with other options."""
-    if _mark(cell.folder).get("digest", cell.digest) != cell.digest:
+    if _mark(cell.folder).get("digest", cell.digest) == cell.digest:
+        return
+    if others := list(_differences(cell)):
         raise ConfigError(
-            f"{cell.folder}: this cell was made with another configuration; give the study another folder, or remove "
-            "the cell"
+            f"{cell.folder}: this cell was made with another configuration ({'; '.join(others[:3])}"
+            f"{'; …' if others[3:] else ''}); give the study another folder, or remove the cell"
         )
+
+
+def _differences(cell: Cell) -> Iterator[str]:
+    """In what the cell, or what it starts from, was made otherwise. An option that is newer than the cell has its
+    default there, and does not tell them apart."""
+    recorded = cell.folder / "config.yaml"
+    if not recorded.is_file():
+        yield f"{recorded} is not there"
+        return
+    options = OmegaConf.to_container(OmegaConf.load(recorded))
+    assert isinstance(options, dict)
+    try:
+        then = parse_config({str(key): of_section for key, of_section in options.items() if key != "compare"})
+    except ConfigError as error:
+        yield str(error)
+        return
+    was, is_now = (dict(_flat(config.model_dump(mode="json", by_alias=True))) for config in (then, cell.config))
+    for flat in (was, is_now):
+        flat["learner.model"] = None if cell.start else str(Path(flat["learner.model"] or "").resolve())
+    for key in sorted((was.keys() | is_now.keys()) - {"cluster.folder"}):
+        if not key.startswith("compare.") and was.get(key) != is_now.get(key):
+            yield f"{key} was {was.get(key)}, is {is_now.get(key)}"
+    if cell.start is not None:
+        yield from _differences(cell.start)
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _mark(path: Path) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from typing import Any
 import ray
 
 from cluster.errors import RunError
+from cluster.iteration.rows import Episodes
 from cluster.training import Training
 from envs.catalog import make_environment
-from learner.demonstrations.make import make_demonstrations, to_episode
+from learner.demonstrations.make import demonstrate, make_demonstrations, to_episode
 from learner.worker import Item
+from rollout.episode import Episode, EpisodeEnd
 from rollout.traffic import total, traffic_of
 
 
@@ -23,6 +25,7 @@ class Demonstrations:
 
     def __init__(self, run: Training, per_step: int) -> None:
         config = run.config
+        self._run, self._env = run, make_environment(config.env, config.verifier)
         self._size, self._seed = per_step, config.learner.seed
         self._lengths: list[int] = []
         self._references: list[Any] = []
@@ -30,9 +33,9 @@ class Demonstrations:
         if not per_step:
             return
         with run.phase("demonstrations"):
-            found = list(make_demonstrations(make_environment(config.env, config.verifier), config.data))
+            found = list(make_demonstrations(self._env, config.data))
             episodes = [to_episode(demonstration, run.chat) for demonstration in found]
-            self._lengths = [total(traffic_of(episode, run.chat)).tokens for episode in episodes]
+            self._lengths = [self._length(episode) for episode in episodes]
             self._references = [ray.put(episode) for episode in episodes]
             self._parts = [episode.part for episode in episodes]
             if len({episode.env for episode in episodes}) > 1 and not any(self._parts):
@@ -63,6 +66,28 @@ class Demonstrations:
             )
             for index in chosen
         ]
+
+    def of_failed(self, played: Episodes, *, first_group: int) -> list[Item]:
+        """For each played task that no sample solved, the demonstrator at the same task, as far as he solves it."""
+        if not self._run.config.cluster.demonstrate_failed:
+            return []
+        solved = {one.task.seed for one, _ in played if one.end is EpisodeEnd.SOLVED}
+        failed = sorted({one.task.seed for one, _ in played} - solved)
+        options = self._run.config.data.model_copy(update={"split": "train"})
+        found = [to_episode(each, self._run.chat) for each in demonstrate(self._env, options, failed)]
+        return [
+            Item(
+                episode=ray.put(episode),
+                num_tokens=self._length(episode),
+                group=first_group + number,
+                part=episode.part,
+                is_demonstration=True,
+            )
+            for number, episode in enumerate(found)
+        ]
+
+    def _length(self, episode: Episode) -> int:
+        return total(traffic_of(episode, self._run.chat)).tokens
 
     def _order(self, epoch: int) -> list[int]:
         order = list(range(len(self._references)))

@@ -1,6 +1,7 @@
 """Which tasks an iteration plays, and the playing itself: now, or while the learner still learns from the last ones.
 
 PlayAhead(run).next(3)   →  every episode of iteration 3, those of up to `rollout.max_policy_lag` more in play already
+tasks_of(3, config)      →  what it plays first; tasks_instead_of(2, 3, 0, config), what for two groups that were flat
 """
 
 import time
@@ -10,9 +11,10 @@ from threading import Thread
 from typing import Any
 
 from cluster.config import Config
-from cluster.iteration.rows import PLAYING, Episodes
+from cluster.iteration.rows import PLAYING, Episodes, flat_tasks
 from cluster.training import Training
 from rollout.play import Task
+from rollout.worker import Played
 
 
 class PlayAhead:
@@ -43,14 +45,20 @@ class PlayAhead:
     def _begin(self, iteration: int) -> "SimpleQueue[Any]":
         """What is heard: pairs, and behind them the seconds that they took or what went wrong."""
         heard: SimpleQueue[Any] = SimpleQueue()
-        config, tasks = self._run.config, tasks_of(iteration, self._run.config)
+        config = self._run.config
 
         def play() -> None:
             started = time.perf_counter()
             try:
-                for pair in self._run.actors.play(tasks, config.env, config.verifier, config.rollout):
-                    self._run.stream.send(pair[1])
-                    heard.put(pair)
+                tasks, redraw = tasks_of(iteration, config), 0
+                while tasks:
+                    played: list[Played] = []
+                    for pair in self._run.actors.play(tasks, config.env, config.verifier, config.rollout):
+                        self._run.stream.send(pair[1])
+                        heard.put(pair)
+                        played.append(pair[0])
+                    tasks = tasks_instead_of(len(flat_tasks(played)), iteration, redraw, config)
+                    redraw += 1
                 self._run.stream.flush()
                 heard.put(time.perf_counter() - started)
             except BaseException as error:
@@ -62,11 +70,28 @@ class PlayAhead:
 
 def tasks_of(iteration: int, config: Config) -> list[Task]:
     """The tasks of an iteration: they follow from its number alone."""
-    samples = config.cluster.samples_per_task
-    num_tasks = config.cluster.episodes_per_iteration // samples
-    first = config.cluster.first_seed + iteration * num_tasks
+    num_tasks = _num_tasks(config)
+    return _tasks(iteration * num_tasks, num_tasks, iteration, config)
+
+
+def tasks_instead_of(num_flat: int, iteration: int, redraw: int, config: Config) -> list[Task]:
+    """What is played for tasks that teach nothing: others, which follow from their number and the iteration's, and lie
+    behind those that any iteration plays first. None where no redraw is left."""
+    options, num_tasks = config.learner.advantage, _num_tasks(config)
+    if options.flat_groups != "redraw" or redraw == options.redraws:
+        return []
+    behind = config.cluster.iterations * num_tasks
+    return _tasks(behind + (iteration * options.redraws + redraw) * num_tasks, num_flat, iteration, config)
+
+
+def _num_tasks(config: Config) -> int:
+    return config.cluster.episodes_per_iteration // config.cluster.samples_per_task
+
+
+def _tasks(place: int, num_tasks: int, iteration: int, config: Config) -> list[Task]:
+    first = config.cluster.first_seed + place
     return [
         Task(seed=seed, sample=sample, draw=f"{config.learner.seed}/{iteration}")
         for seed in range(first, first + num_tasks)
-        for sample in range(samples)
+        for sample in range(config.cluster.samples_per_task)
     ]

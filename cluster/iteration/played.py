@@ -5,7 +5,6 @@ items_of(chosen)                  as the learner takes them
 charge, transcripts               the ledger, and some of them to read
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ import ray
 
 from cluster.config import Config
 from cluster.errors import RunError
-from cluster.iteration.rows import Episodes
+from cluster.iteration.rows import Episodes, flat_tasks
 from cluster.record.episode_log import choose_episodes, transcribe_references
 from cluster.training import Training
 from learner.config import LearnerConfig
@@ -57,11 +56,9 @@ def _that_teach(chosen: Episodes, learner: LearnerConfig) -> Episodes:
         teach = [(one, reference) for one, reference in chosen if one.num_right]
     elif learner.advantage.kind == "dpo":
         teach = [(one, reference) for one, reference in chosen if 0 < one.num_right < one.num_turns]
-    elif learner.advantage.flat_groups == "drop":
-        earned: defaultdict[int, set[float]] = defaultdict(set)
-        for one, _ in chosen:
-            earned[one.task.seed].add(one.reward)
-        teach = [(one, reference) for one, reference in chosen if len(earned[one.task.seed]) > 1]
+    elif learner.advantage.flat_groups != "keep":
+        flat = flat_tasks(one for one, _ in chosen)
+        teach = [(one, reference) for one, reference in chosen if one.task.seed not in flat]
     return teach if len(teach) >= learner.minibatches else chosen[: learner.minibatches]
 
 

@@ -4,7 +4,8 @@ rollout_row(played, chosen, …) | parts_row(played, items) | learner_row(report
 `Training`
 """
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: in
     """What was played, as metrics; `version` is that of the policy which learns from it."""
     summaries = [one for one, _ in played]
     lags = [version - one.oldest_version for one in summaries if one.num_sampled_tokens]
+    sampled = Counter(one.task.seed for one in summaries)
+    groups = {"rollout/flat_groups": len(flat_tasks(summaries)) / len(sampled)} if len(sampled) < len(played) else {}
     ends = {f"rollout/{end.value}": float(np.mean([one.end is end for one in summaries])) for end in EpisodeEnd}
     return {
         "rollout/episodes": len(played),
@@ -36,8 +39,17 @@ def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: in
         "rollout/success": float(np.mean([one.end is EpisodeEnd.SOLVED for one in summaries])),
         "rollout/turns": float(np.mean([one.num_turns for one in summaries])),
         "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
+        **groups,
         **ends,
     }
+
+
+def flat_tasks(played: Iterable[Played]) -> set[int]:
+    """The seeds of those whose samples all earned the same."""
+    earned: defaultdict[int, set[float]] = defaultdict(set)
+    for one in played:
+        earned[one.task.seed].add(one.reward)
+    return {seed for seed, rewards in earned.items() if len(rewards) == 1}
 
 
 def parts_row(played: Episodes, items: Sequence[Item]) -> dict[str, float]:

@@ -43,10 +43,10 @@ def _credit(learner: LearnerConfig) -> Iterator[Finding]:
             rule=f"learner.loss.aggregate={learner.loss.aggregate} divides by what the lengths are",
             fix="leave it out, or set aggregate=constant",
         )
-    if learner.advantage.flat_groups == "drop" and not learner.advantage.needs_groups:
+    if learner.advantage.flat_groups != "keep" and not learner.advantage.needs_groups:
         yield Finding(
             key="learner.advantage.flat_groups",
-            value="drop",
+            value=learner.advantage.flat_groups,
             rule=f"learner.advantage.kind={kind} compares no samples of a task, so that none of them teaches nothing",
             fix="leave it out, or choose a kind that compares them: grpo, dr_grpo or rloo",
         )

@@ -1,6 +1,7 @@
 """Demonstrations: episodes in words, for imitation.
 
     make_demonstrations(env, config)   →  Demonstration, Demonstration, …    played in words, by a demonstrator
+    demonstrate(env, config, seeds)    →  the same, of these tasks
     to_episode(demonstration, chat)    →  Episode                            in the tokens of any rollout
 
 An answer is imitated or only shown. A slip that stands in a dialogue with its verdict is shown: its tokens are part of
@@ -8,7 +9,7 @@ what the next answer is given. Files are written and read in `learner.demonstrat
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -67,6 +68,15 @@ def make_demonstrations(env: Env, config: DemonstrationConfig) -> Iterator[Demon
                 f"{demonstration.name}, is '{verdict.outcome}' ({verdict.feedback.rstrip('.')}); choose another kind, "
                 "or options of env and verifier under which the demonstrator's answers count as right"
             )
+
+
+def demonstrate(env: Env, config: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[Demonstration]:
+    """Of these tasks, those that the demonstrator solves."""
+    for seed in seeds:
+        part, asks = part_of(env, seed)
+        demonstration, solved = _Demonstrator(asks, config, part).play(seed)
+        if solved:
+            yield demonstration
 
 
 def to_episode(demonstration: Demonstration, chat: "ChatTokens") -> "Episode":

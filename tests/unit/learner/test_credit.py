@@ -59,7 +59,7 @@ def gradient(step: Step, cuts: list[int], *, entropies: torch.Tensor | None = No
             values=torch.zeros(len(numbers)),
             after=torch.zeros(0),
         )
-        loss = loss + reinforcement(predictions, numbers, step)
+        loss = loss + sum(reinforcement(predictions, numbers, step).values())
     [found] = torch.autograd.grad(loss, logprobs)
     return found
 
@@ -153,7 +153,7 @@ def test_entropies_and_divergences_count_as_the_losses_do() -> None:
     predictions = Predictions(
         logprobs=step.table.old_logprobs, entropies=entropies, divergences=None, values=zeros, after=zeros[:0]
     )
-    [found] = torch.autograd.grad(reinforcement(predictions, numbers, step), entropies)
+    [found] = torch.autograd.grad(reinforcement(predictions, numbers, step)["entropy"], entropies)
     played = ~step.table.is_demonstration
     assert float(found[played].sum()) == pytest.approx(-0.5)
     assert float(found[~played].abs().sum()) == 0

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from cluster.config import Config, parse_config, suite_environments
 from cluster.errors import ConfigError
 from envs.catalog import find_environment
 from study.cells import TASKS_BETWEEN_SEEDS, Cell, Study
+from study.compare import require_same
 from study.side_by_side import in_turn
 
 ARMS = {"sft": {"command": "sft"}, "rl": {"command": "rl", "options": {"env": {"max_attempts": 3}}}}
@@ -205,3 +207,40 @@ def test_no_two_cells_share_a_folder_and_each_start_comes_first(
     assert len(cells) == len(seeds) * max(1, len(epochs)) * (1 + len(ARMS) * max(1, len(attempts)))
     for number, cell in enumerate(cells):
         assert cell.is_init or cell.start in cells[:number]
+
+
+def made(cell: Cell, leaving_out: str | None = None, **learner: Any) -> None:
+    """As an older version left it: its digest is another, its configuration as given."""
+    options = cell.config.model_dump(mode="json", by_alias=True)
+    options["learner"] |= learner
+    if leaving_out:
+        section, key = leaving_out.split(".")
+        del options[section][key]
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(options)))
+    (cell.folder / "cell.json").write_text('{"digest": "another", "is_done": true}')
+
+
+def test_a_cell_that_is_older_than_an_option_is_the_same_cell(tmp_path: Path) -> None:
+    start, arm, *_ = Study.of(config_of(), tmp_path).cells
+    for cell in (start, arm):
+        made(cell, leaving_out="learner.pulls_every")
+        require_same(cell)
+
+
+def test_a_cell_that_was_made_otherwise_is_told_by_what(tmp_path: Path) -> None:
+    start, sft, rl = Study.of(config_of(), tmp_path).cells
+    made(start, epochs=3)
+    made(sft)
+    made(rl, no_such_option=1)
+    with pytest.raises(
+        ConfigError, match=r"init_seed0: .*learner\.epochs was 3, is 1\); give the study"
+    ):
+        require_same(start)
+    with pytest.raises(ConfigError, match=r"sft_seed0: .*learner\.epochs was 3, is 1"):
+        require_same(sft)
+    with pytest.raises(ConfigError, match=r"rl_seed0: .*no_such_option"):
+        require_same(rl)
+    (start.folder / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"init_seed0.config.yaml is not there"):
+        require_same(sft)
