@@ -16,7 +16,7 @@ No layout changes any number, since tokens attend backwards only and never acros
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -47,6 +47,8 @@ class ModelInput:
     """Its pictures, in order."""
     of_images: Traffic = field(default_factory=Traffic)
     """What of these goes through the vision tower and the projector."""
+    told: "ModelInput | None" = None
+    """The same sequence as a teacher sees it, where he is told more: he is asked about the same sampled tokens."""
 
     @property
     def num_tokens(self) -> int:
@@ -79,6 +81,8 @@ class MicroBatch:
     """What the model is told beside: positions, pictures, and whatever its family wants, by name."""
     traffic: Traffic
     """What of sequences goes through the model, neither padding nor filler."""
+    told: "MicroBatch | None" = None
+    """The same sequences, row by row, as a teacher sees them, where he is told more."""
 
     @property
     def num_tokens(self) -> int:
@@ -93,6 +97,7 @@ class MicroBatch:
         for name, value in moved.items():
             if isinstance(value, torch.Tensor):
                 moved[name] = value.to(device, non_blocking=True)
+        moved["told"] = self.told and self.told.to(device)
         moved["inputs"] = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
         return MicroBatch(**moved)
 
@@ -139,7 +144,11 @@ def micro_batches(
     for rows in map(list, _group_rows(_rows(inputs, max_tokens, layout), max_tokens, spare_rows)):
         if filler is not None and not any(each.images for row in rows for each in row):
             rows[-1:] = [[*rows[-1], filler]] if layout == "flat" else [rows[-1], [filler]]
-        batches.append(_micro_batch(rows, layout, pad_token_id, family or _Words()))
+        batch = _micro_batch(rows, layout, pad_token_id, family or _Words())
+        if any(each.told for row in rows for each in row):
+            told = [[each.told or each for each in row] for row in rows]
+            batch = replace(batch, told=_micro_batch(told, layout, pad_token_id, family or _Words()))
+        batches.append(batch)
     return batches
 
 

@@ -24,6 +24,7 @@ from learner.batch import choose_layout
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.device_peak import peak_flops, peak_memory
+from learner.distillation import Telling
 from learner.hybrid import Mixing
 from learner.looking import gaps, look
 from learner.policy_model import PolicyModel, load_policy, size_of
@@ -83,7 +84,9 @@ class Learner:
         options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
         self._mixing = Mixing(config, self.engine.sum)
-        self._preparing = Preparing(self.policy.family, self.engine, config, layout)
+        context = config.distillation.context
+        telling = Telling(chat, context) if context else None
+        self._preparing = Preparing(self.policy.family, self.engine, config, layout, telling)
         self._scorer = Scorer(self.engine, self.policy, config, temperature)
         self._scorer.load_others(folder, chat)
         self._stepping = Stepping(self.engine, self._scorer, self.policy, config)

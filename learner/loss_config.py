@@ -127,10 +127,25 @@ class DistillationConfig(Options):
     """A teacher says of each played token what it would have drawn from."""
 
     teacher: str | None = None
-    """Folder of a model with the policy's shape and tokenizer."""
+    """Folder of a model with the policy's shape and tokenizer; or `itself`, the policy as it is, told a `context`."""
+    context: str = ""
+    """What the teacher is told before each dialogue's first question, and the policy is not, as the rule that holds."""
     coefficient: float = Field(default=1.0, gt=0)
     """Weight of the divergence of the policy from the teacher, over all tokens that could have been drawn; with
     `rl_weight: 0`, all that is learned from."""
+
+    @property
+    def other_model(self) -> str | None:
+        """The folder of a teacher that is not the policy itself."""
+        return None if self.teacher == "itself" else self.teacher
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        if self.teacher == "itself" and not self.context:
+            raise ValueError("teacher=itself knows what the policy knows; give it a context, as the rule that holds")
+        if self.context and not self.teacher:
+            raise ValueError(f"context={self.context!r} is told to nobody; set teacher=itself, or to a model's folder")
+        return self
 
 
 class GateConfig(Options):

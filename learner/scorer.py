@@ -29,8 +29,11 @@ class Scorer:
         needs_one = self._config.asks_the_start or self._config.sft.kl_coefficient
         if needs_one and not self._config.lora.rank:
             self._reference = self._loaded(folder, chat)
-        if self._config.distillation.teacher is not None:
-            self._teacher = self._loaded_teacher(Path(self._config.distillation.teacher), chat)
+        teacher = self._config.distillation
+        if teacher.other_model is not None:
+            self._teacher = self._loaded_teacher(Path(teacher.other_model), chat)
+        elif teacher.teacher is not None:
+            self._teacher = self._policy
 
     def _loaded_teacher(self, folder: Path, chat: ChatTokens) -> PolicyModel:
         teacher = self._loaded(folder, chat)
@@ -81,7 +84,7 @@ class Scorer:
         """What the teacher would draw from, or else what the policy drew from in the beginning."""
         model = self._teacher or self._reference
         if model is not None:
-            return model.distributions(*self._asked(batch, table))
+            return model.distributions(*self._asked(batch.told or batch, table))
         with adapters_off(self._policy):
             of = self._policy.distributions(*self._asked(batch, table))
 

@@ -73,7 +73,7 @@ class Stepping:
                     pulls.add(found)
                 self.engine.accumulate(sum(found.values(), _nothing(predictions)))
                 trained += batch.traffic
-                compared += batch.traffic if compares else Traffic()
+                compared += (batch.told or batch).traffic if compares else Traffic()
             reports.append(self.engine.step(only=CRITIC if alone else None))
             limit = self.config.loss.target_kl
             if limit is not None and statistics.since(before, "kl_old", self.engine.sum) > limit:

@@ -4,11 +4,12 @@ Preparing(family, engine, config, layout).work(parts)  →  Work
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from learner.batch import Layout, MicroBatch, ModelInput, empty_micro_batch, micro_batches
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
+from learner.distillation import Telling
 from learner.families import Family
 from learner.sequence import TrainingSequence
 from learner.token_table import TokenTable
@@ -37,6 +38,8 @@ class Preparing:
     engine: DistributedEngine
     config: LearnerConfig
     layout: Layout
+    telling: Telling | None = None
+    """What a teacher is told, and the policy is not."""
 
     def work(self, parts: Sequence[Sequence[TrainingSequence]]) -> Work:
         """Each part is one optimizer step's."""
@@ -48,7 +51,10 @@ class Preparing:
         for part in parts:
             inputs = []
             for sequence in part:
-                inputs.append(self.family.model_input(sequence, first_number))
+                shown = self.family.model_input(sequence, first_number)
+                if self.telling is not None and not sequence.is_demonstration:
+                    shown = replace(shown, told=self.telling.told(shown))
+                inputs.append(shown)
                 first_number += int(sequence.is_sampled.sum())
                 played += [] if sequence.is_demonstration else inputs[-1:]
             steps.append(self._batches(inputs, filler))

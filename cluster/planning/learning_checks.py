@@ -11,7 +11,7 @@ def learning_findings(learner: LearnerConfig, *, elsewhere: bool) -> Iterator[Fi
     """Of play; `elsewhere` leaves out what only the machine that will run it can show."""
     yield from _credit(learner)
     yield from _divergences(learner)
-    teacher = learner.distillation.teacher
+    teacher = learner.distillation.other_model
     if teacher is not None and not elsewhere and not (Path(teacher) / "config.json").is_file():
         yield Finding(
             key="learner.distillation.teacher",
@@ -19,7 +19,7 @@ def learning_findings(learner: LearnerConfig, *, elsewhere: bool) -> Iterator[Fi
             rule="the folder has no config.json",
             fix="name the folder of a model that save_pretrained wrote, as the policy/ of another run",
         )
-    if learner.rl_weight == 0 and teacher is None and not learner.imitate_successes:
+    if learner.rl_weight == 0 and learner.distillation.teacher is None and not learner.imitate_successes:
         yield Finding(
             key="learner.rl_weight", value=0, rule="leaves nothing to learn from episodes", fix="set it above 0, as 1.0"
         )

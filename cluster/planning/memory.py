@@ -155,7 +155,7 @@ def learner_rows(
     if learner.optimizer.pull_to_start:
         rows["learner: where weights began"] = (trained * FP32_BYTES / (ranks if stage else 1),) * 2
     reference = architecture.num_parameters * value_bytes
-    if learner.distillation.teacher:
+    if learner.distillation.other_model:
         rows["learner: the teacher"] = (reference, reference)
     if (learner.asks_the_start or learner.sft.kl_coefficient) and not learner.lora.rank:
         rows["learner: the initial policy, to compare with"] = (reference, reference)

@@ -34,6 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "divergence in the reward": loss(kl_coefficient=0.0, reward_kl={"coefficient": 0.2, "target": 3.0, "horizon": 20}),
     "until it has moved": {"epochs": 4, **loss(target_kl=0.01)},
     "distillation": {"distillation": {"teacher": TEACHER, "coefficient": 0.5}, "rl_weight": 0.2},
+    "told the rule": {"distillation": {"teacher": "itself", "context": "A rule."}},
     "schedules": {
         "sft_schedule": {"kind": "linear", "updates": 4},
         "rl_schedule": {"kind": "cosine", "updates": 8, "end": 0.1},
@@ -67,7 +68,9 @@ def alone(model: Path, teacher: Path) -> Callable[[str], Any]:
 def options_of(way: str, teacher: Path, **more: Any) -> dict[str, Any]:
     options = {**WAYS[way], **more}
     taught = options.get("distillation")
-    return {**options, "distillation": {**taught, "teacher": str(teacher)}} if taught else options
+    if taught and taught["teacher"] == TEACHER:
+        return {**options, "distillation": {**taught, "teacher": str(teacher)}}
+    return options
 
 
 CASES = [

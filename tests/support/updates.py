@@ -1,7 +1,7 @@
 """Updates of learners, and what tests hold them against: the same parameters and metrics, whoever made them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -57,6 +57,16 @@ def sequences_for(update: int) -> list[TrainingSequence]:
     ]
 
 
+def opened(sequence: TrainingSequence, chat: ChatTokens) -> TrainingSequence:
+    """As the model's template begins a dialogue."""
+    opening = chat.opening("", 0)[:2]
+    columns = {each.name: getattr(sequence, each.name) for each in fields(sequence)}
+    rows = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
+    shown = {name: np.concatenate([column[:1].repeat(2), column]) for name, column in rows.items()}
+    shown["token_ids"][:2] = opening
+    return replace(sequence, **shown)
+
+
 def train(
     rank: int,
     num_ranks: int,
@@ -68,7 +78,8 @@ def train(
     """Parameters and metrics after five updates, of which each has two optimizer steps."""
     token_scorer.FEW_LOGITS = few_logits
     config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
-    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
+    chat = ChatTokens.load(Path(model))
+    learner = Learner(Path(model), config, temperature=0.9, chat=chat)
     if planted == "counts of one rank":
         learner.engine.sum = lambda values: values
     metrics = []
@@ -79,6 +90,8 @@ def train(
                 each if each.is_demonstration else replace(each, is_demonstration=True, imitates="right")
                 for each in sequences
             ]
+        if config.distillation.context:
+            sequences = [opened(each, chat) for each in sequences]
         parts = []
         num_parts = 1 if config.advantage.kind == "dpo" else 2
         for start in range(num_parts):

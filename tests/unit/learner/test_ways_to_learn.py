@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from learner._gradients import ClippedAdamW, PulledAdamW
+from learner.batch import BatchError, ModelInput
 from learner.config import LearnerConfig
-from learner.distillation import distillation
+from learner.distillation import Telling, distillation
 from learner.loss_config import RewardKlConfig, ScheduleConfig
 from learner.policy_model import Predictions
 from learner.ppo import reinforcement, weigh
@@ -22,6 +24,7 @@ from learner.sequence import TrainingSequence, Trajectory
 from learner.sft import imitation
 from learner.statistics import Statistics
 from learner.token_table import Step, TokenTable, Totals
+from tests.support.chat import TEMPLATES, chat_tokens
 from tests.support.sequences import random_sequence
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -159,6 +162,37 @@ def test_distillation_is_the_mean_divergence_of_played_tokens(seed: int) -> None
     torch.testing.assert_close(loss, 0.7 * divergences[played].mean())
     loss.backward()
     assert divergences.grad is not None and not divergences.grad[~played].any()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@given(question=st.text("abc {}:", min_size=1, max_size=20), answer=st.text("xyz", min_size=1, max_size=9))
+def test_a_teacher_is_told_the_context_before_the_question(template: str, question: str, answer: str) -> None:
+    chat = chat_tokens(TEMPLATES[template])
+    question = question.strip() or "a"
+    shown, drawn = chat.opening(question, 0), chat.tokenizer(answer)["input_ids"]
+    asked = ModelInput(
+        token_ids=np.array([*shown, *drawn]),
+        sampled_at=np.arange(len(shown), len(shown) + len(drawn)),
+        first_number=3,
+    )
+    told = Telling(chat, "J counts 11.").told(asked)
+    assert told.token_ids.tolist() == [*chat.opening(f"J counts 11.\n{question}", 0), *drawn]
+    assert told.token_ids[told.sampled_at].tolist() == drawn and told.first_number == 3
+
+
+def test_what_does_not_begin_as_a_dialogue_is_refused() -> None:
+    asked = ModelInput(token_ids=np.arange(9), sampled_at=np.arange(5, 9), first_number=0)
+    with pytest.raises(BatchError, match="template begins its questions"):
+        Telling(chat_tokens(), "a rule").told(asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"teacher": "itself"}, "give it a context"), ({"context": "a rule"}, "is told to nobody; set teacher=itself")],
+)
+def test_a_teacher_that_can_teach_nothing_is_refused(options: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        LearnerConfig.model_validate({"distillation": options})
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])

@@ -233,9 +233,7 @@ def test_a_cell_that_was_made_otherwise_is_told_by_what(tmp_path: Path) -> None:
     made(start, epochs=3)
     made(sft)
     made(rl, no_such_option=1)
-    with pytest.raises(
-        ConfigError, match=r"init_seed0: .*learner\.epochs was 3, is 1\); give the study"
-    ):
+    with pytest.raises(ConfigError, match=r"init_seed0: .*learner\.epochs was 3, is 1\); give the study"):
         require_same(start)
     with pytest.raises(ConfigError, match=r"sft_seed0: .*learner\.epochs was 3, is 1"):
         require_same(sft)
