@@ -145,6 +145,9 @@ class EvaluationConfig(_Options):
     kl_to_start: int = Field(default=0, ge=0)
     """On how many episodes of each suite it is measured how far the policy has moved from `learner.model`: the mean
     over drawn tokens of how much likelier they have become. The model is held in memory and run on a core for it."""
+    kl_every: int = Field(default=0, ge=0)
+    """Every so many updates the same is measured besides, of `kl_to_start` episodes of each suite that does not wait
+    for the end, and told as `kl/SUITE` in `metrics.jsonl`; 0 for evaluations alone. `sft` pushes its weights for it."""
     regurgitation: bool = True
     """Whether answers are held against those of the demonstrations that the data section names, imitated or not."""
 
@@ -153,6 +156,12 @@ class EvaluationConfig(_Options):
     def _leave_out(cls, given: Any) -> Any:
         """A suite that a later file sets to null is left out."""
         return _without_nulls(given)
+
+    @model_validator(mode="after")
+    def _measures_what_it_tells(self) -> Self:
+        if self.kl_every and not self.kl_to_start:
+            raise ValueError(f"kl_every={self.kl_every} needs kl_to_start, of how many episodes it is measured, as 40")
+        return self
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:

@@ -29,6 +29,7 @@ from cluster.session import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
 from learner.worker import Item
+from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 
 STATE_FILE = "run.json"
@@ -148,6 +149,17 @@ class Training:
             is_due |= self._spent() * cluster.evaluations >= cluster.budget * (len(done) + 1)
         if is_due:
             self.evaluate()
+        every = self.config.evaluation.kl_every
+        if every and self.iteration and self.iteration % every == 0 and not self.is_over:
+            self._tell_distances()
+
+    def _tell_distances(self) -> None:
+        """Put it into the row of the iteration that begins with this policy."""
+        self.push()
+        with self.phase("distance"):
+            told, played = self._evaluator.distances(self.progress)
+        self.row |= told
+        self._charge_evaluation(played, self.row["seconds/distance"])
 
     def evaluate(self, *, is_final: bool = False) -> None:
         """Measure the present policy on all suites, where that has not been done; those that wait for the end too, if
@@ -164,16 +176,15 @@ class Training:
         with self.phase("evaluate"):
             rows, played = self._evaluator.run(self.iteration, wanted, self.progress)
             loss, scored = self._evaluator.generalisation_loss()
-        self.ledger.charge_rollout(
-            played,
-            seconds=self.row["seconds/evaluate"],
-            devices=self.placement.num_devices("rollout"),
-            phase="evaluate",
-        )
+        self._charge_evaluation(played, self.row["seconds/evaluate"])
         self.ledger.charge_scoring(scored)
         for row in rows:
             self.recorder.record("evaluations", {"iteration": self.iteration, **row, **loss, **self.ledger.totals()})
         self.best = noted(self.best, self._best_metric, [{**row, **loss} for row in rows], self.iteration)
+
+    def _charge_evaluation(self, played: Traffic, seconds: float) -> None:
+        devices = self.placement.num_devices("rollout")
+        self.ledger.charge_rollout(played, seconds=seconds, devices=devices, phase="evaluate")
 
     def end_iteration(self, row: Mapping[str, float]) -> None:
         """Record the iteration and save it where that is due."""

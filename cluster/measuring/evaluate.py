@@ -52,7 +52,7 @@ class Evaluator:
             self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
         for suite, temperature in wanted:
             progress.stage(f"evaluate {suite}")
-            references, traffic = self._play(suite, *environments[suite], temperature)
+            references, traffic = self._play(suite, temperature)
             whole += traffic
             context = {"iteration": iteration, "suite": suite, "temperature": temperature}
             rows.append(self._measure(references, *environments[suite], context))
@@ -65,6 +65,19 @@ class Evaluator:
             return [{**row, **distance} for row, distance in zip(ray.get(rows), distances, strict=True)], whole
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
+
+    def distances(self, progress: Progress) -> tuple[dict[str, float], Traffic]:
+        """How far the policy has moved from its start on each suite that does not wait for the end, by its name; and
+        what was played to tell."""
+        temperature, moves, whole = self._config.rollout.temperature, [], Traffic()
+        suites = [name for name, suite in self._config.evaluation.suites.items() if not suite.only_at_end]
+        for suite in suites:
+            progress.stage(f"distance on {suite}")
+            references, traffic = self._play(suite, temperature, self._config.evaluation.kl_to_start)
+            moves.append((references, temperature))
+            whole += traffic
+        found = ray.get(_distances.options(num_cpus=0).remote(self._config.learner, moves))
+        return {f"kl/{suite}": told["kl_to_start"] for suite, told in zip(suites, found, strict=True) if told}, whole
 
     def generalisation_loss(self) -> tuple[dict[str, float], Traffic]:
         """The cross-entropy of demonstrations of the validation split, where the config asks for it."""
@@ -81,17 +94,17 @@ class Evaluator:
         loss, traffic = self._actors.learner.loss_of(items)
         return {"generalisation_loss": loss}, traffic
 
-    def _play(
-        self, suite: str, env: EnvConfig, verifier: VerifierConfig, temperature: float
-    ) -> tuple[list[Any], Traffic]:
-        """The references of a suite's episodes, in the order of its tasks, and what went through the engines."""
+    def _play(self, suite: str, temperature: float, num_tasks: int | None = None) -> tuple[list[Any], Traffic]:
+        """The references of a suite's episodes, in the order of its tasks, and what went through the engines; of the
+        first tasks, where so many are named."""
+        env, verifier = suite_environments(self._config)[suite]
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
         first = evaluation.first_seed
         tasks = [
             # The draws are the same for every checkpoint, so that two of them are compared on equal luck.
             Task(seed=seed, split=options.split, sample=sample, draw=f"{suite}/{temperature}")
-            for seed in range(first, first + (options.episodes or evaluation.episodes))
+            for seed in range(first, first + (num_tasks or options.episodes or evaluation.episodes))
             for sample in range(evaluation.samples_per_task)
         ]
         played = list(self._actors.play(tasks, env, verifier, config))

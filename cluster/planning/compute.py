@@ -83,18 +83,20 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
     if command == "evaluate":
         return [evaluation_of(config, architecture, batch, batch.episodes_per_evaluation + batch.episodes_at_end)]
     once = _traffic(config, architecture, batch, batch.num_episodes)
-    learned = once.times(learner.epochs)
+    beside = 0 if command == "sft" else _num_demonstrations(config)
+    learned = (once + _traffic(config, architecture, batch, beside)).times(learner.epochs)
     found = []
     if command in ("rl", "compare"):
         played = replace(once, valued=0)
         found.append(work("sampling", played, size.forward(played, attention=attention)))
         looks = learner.looks_for_logprobs(learner.minibatches)
-        if looks or learner.advantage.needs_values:
+        if (looks or learner.advantage.needs_values) and not learner.imitate_successes:
             # Where only values are wanted, the output layer does not run.
             seen = once if looks else replace(once, scored=0)
             found.append(work("log-probabilities and values beforehand", seen, size.look(seen, attention=attention)))
-    if learner.sft.kl_coefficient if command == "sft" else learner.asks_the_start:
-        compared = learned if command == "sft" else once
+    plays = command != "sft" and not learner.imitate_successes
+    if learner.asks_the_start if plays else learner.sft.kl_coefficient:
+        compared = once if plays else learned
         found.append(work("the initial policy's opinion", compared, size.forward(compared, attention=attention)))
     if learner.distillation.teacher and command != "sft":
         found.append(work("the teacher's opinion", learned, size.forward(learned, attention=attention)))
@@ -104,6 +106,13 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
         again = size.learn(learned, attention=attention) - kept
         found.append(work("activations again (checkpointing)", learned, again))
     return found
+
+
+def _num_demonstrations(config: Config) -> int:
+    """How many an update of `rl` imitates besides, at most."""
+    cluster = config.cluster
+    num_tasks = cluster.episodes_per_iteration // cluster.samples_per_task
+    return cluster.demonstrations_per_iteration + num_tasks * cluster.demonstrate_failed
 
 
 def evaluation_of(config: Config, architecture: Architecture, batch: "Batch", num_episodes: int) -> Work:

@@ -66,3 +66,38 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
         assert [comparable(row) for row in rows(run, table)] == [comparable(row) for row in rows(expected, table)]
     ours, theirs = (load_file(each / "policy" / "model.safetensors") for each in (run, expected))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+HYBRID = (
+    "learner.advantage.kind=grpo",
+    "cluster.samples_per_task=4",
+    "learner.advantage.flat_groups=redraw",
+    "cluster.demonstrate_failed=true",
+    "learner.sft_schedule.gate={by: success, below: 0.95}",
+    "learner.pulls_every=2",
+    "evaluation.kl_to_start=16",
+    "evaluation.kl_every=1",
+)
+
+
+@pytest.mark.timeout(2 * TIMEOUT_SECONDS)
+def test_a_hybrid_imitates_where_it_failed_and_plays_others_for_flat_groups(tmp_path: Path) -> None:
+    options = ("cluster.dashboard=false", *SMALL, "cluster.iterations=4", "cluster.evaluate_at_end=false")
+    run = Run(tmp_path, "configs/smoke.yaml", *options, *HYBRID).result()
+    found = rows(run, "metrics")
+    # Of six tasks a round, most are flat at first: all their samples right, or all wrong.
+    assert any(row["rollout/episodes"] > 24 for row in found)
+    assert all(row["rollout/episodes"] <= 24 * 4 and row["rollout/flat_groups"] < 1 for row in found)
+    assert all(row["learner/sft_weight"] == 1 and row["learner/sft_loss"] > 0 for row in found)
+    assert [row.get("learner/pull_policy", 0) > 0 for row in found] == [True, False, True, False]
+    moved = [row.get("kl/in_distribution") for row in found]
+    assert moved[0] is None and all(abs(each) > 0 for each in moved[1:])
+
+
+@pytest.mark.timeout(2 * TIMEOUT_SECONDS)
+def test_imitation_says_after_each_update_how_far_it_has_moved(tmp_path: Path) -> None:
+    options = ("cluster.dashboard=false", "cluster.iterations=4", "learner.model=models/nano_add_up", "data.count=512")
+    told = ("evaluation.episodes=40", "evaluation.kl_to_start=16", "evaluation.kl_every=1")
+    run = Run(tmp_path, "configs/nano/add_up_sft.yaml", *options, *told, kind="sft").result()
+    moved = [row.get("kl/in_distribution") for row in rows(run, "metrics")]
+    assert moved[0] is None and 0 < moved[1] < moved[-1]

@@ -167,6 +167,20 @@ def test_compute_is_charged_by_part(tmp_path: Path) -> None:
     assert [work.what for work in lean.work] == ["sampling", "learning"]
 
 
+def test_what_is_imitated_besides_is_planned_and_what_is_imitated_is_not_looked_at(tmp_path: Path) -> None:
+    plain = smoke(make_folder(tmp_path / "nano"))
+    for options, share in (
+        (("cluster.demonstrations_per_iteration=32",), 1.25),
+        (("cluster.demonstrate_failed=true", "cluster.samples_per_task=4"), 1.25),
+        (("cluster.demonstrate_failed=true", "cluster.demonstrations_per_iteration=64"), 2.5),
+    ):
+        beside = smoke(tmp_path / "nano", *options)
+        assert beside.work[-1].flops == pytest.approx(share * plain.work[-1].flops)
+        assert [each.flops for each in beside.work[:-1]] == [each.flops for each in plain.work[:-1]]
+    rejecting = smoke(tmp_path / "nano", "learner.imitate_successes=true", "learner.loss.kl_coefficient=0.1")
+    assert [work.what for work in rejecting.work] == ["sampling", "learning"]
+
+
 def test_attention_is_planned_where_it_is_to_be_counted(tmp_path: Path) -> None:
     plain = smoke(make_folder(tmp_path / "nano"))
     attending = smoke(tmp_path / "nano", "cluster.compute.attention=true")
