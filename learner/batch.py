@@ -29,6 +29,12 @@ from rollout.traffic import Traffic, total
 Layout = Literal["padded", "rows", "flat"]
 
 
+LITTLE = 0.03
+"""So much of rows that hold several sequences may be empty, where it can be had,"""
+WIDEST = 4
+"""in rows of at most so many times the longest sequence."""
+
+
 class BatchError(ValueError):
     """Sequences cannot be put through the model as configured; the message names the key and the fix."""
 
@@ -188,7 +194,21 @@ def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list
     ordered = sorted(inputs, key=lambda each: -each.num_tokens)
     if layout == "padded" or not ordered:
         return [[each] for each in ordered]
-    capacity = max_tokens if layout == "flat" else ordered[0].num_tokens
+    if layout == "flat":
+        return _filled(ordered, max_tokens)
+    longest = ordered[0].num_tokens
+    # There is room for one row more, which may have to be added.
+    widths = [longest * times for times in range(1, WIDEST + 1) if times == 1 or 2 * longest * times <= max_tokens]
+    filled = {width: _filled(ordered, width) for width in widths}
+    # No wider than it takes: attention in a row of many sequences is computed, and thrown away, between all of them.
+    return next(
+        (rows for width, rows in filled.items() if _emptiness(rows, width) <= LITTLE),
+        filled[min(widths, key=lambda width: _emptiness(filled[width], width))],
+    )
+
+
+def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInput]]:
+    """Each into the first row that has room for it."""
     rows: list[list[ModelInput]] = []
     free: list[int] = []
     for each in ordered:
@@ -200,6 +220,10 @@ def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list
         rows[fitting].append(each)
         free[fitting] -= each.num_tokens
     return rows
+
+
+def _emptiness(rows: Sequence[Sequence[ModelInput]], width: int) -> float:
+    return 1 - sum(map(_length, rows)) / (len(rows) * width)
 
 
 def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int, spare_rows: int) -> list[list[list[ModelInput]]]:

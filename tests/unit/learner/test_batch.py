@@ -1,5 +1,7 @@
 """Micro-batches hold every sequence once, within the budget."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cluster.config import load_config
+from envs.catalog import make_environment
 from learner.batch import Layout, ModelInput, Rows, balance, choose_layout, empty_micro_batch, micro_batches
+from learner.demonstrations.demonstration import DemonstrationConfig
+from learner.demonstrations.make import make_demonstrations, to_episode
+from learner.sequence import sequences_of
+from rollout.transcript import ChatTokens
 
+ROOT = Path(__file__).parents[3]
 LENGTHS = st.lists(st.integers(2, 40), min_size=1, max_size=30)
 
 
@@ -52,6 +61,26 @@ def test_rows_are_filled() -> None:
     assert batch.token_ids.shape == (3, 10)
     [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="flat")
     assert batch.token_ids.shape == (1, 30)
+
+
+DIALOGUES = {
+    "general_points": ("nano_gp_l", {"kind": "suboptimal", "num_mistakes": 2, "count": 256}),
+    "route_navigation": ("nano_virl_l", {"count": 48}),
+}
+
+
+@pytest.mark.parametrize("layout", ["rows", "flat"])
+@pytest.mark.parametrize("env", DIALOGUES)
+def test_little_is_wasted_on_real_dialogues(env: str, layout: Layout) -> None:
+    model, data = DIALOGUES[env]
+    chat = ChatTokens.load(ROOT / "models" / model)
+    config = load_config([ROOT / "configs" / "envs" / f"{env}.yaml"])
+    played = make_demonstrations(make_environment(config.env, config.verifier), DemonstrationConfig(**data))
+    sequences = [each for one in played for each in sequences_of(to_episode(one, chat), chat)]
+    inputs = inputs_of([len(each.token_ids) for each in sequences])
+    batches = micro_batches(inputs, max_tokens=8192, layout=layout)
+    assert len(batches) > 3
+    assert 1 - sum(each.num_tokens for each in batches) / sum(each.token_ids.numel() for each in batches) <= 0.03
 
 
 def test_an_empty_micro_batch_teaches_nothing() -> None:
