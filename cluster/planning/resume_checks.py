@@ -10,6 +10,7 @@ from cluster.faults import Finding
 from cluster.planning.model_checks import architecture_of
 from cluster.record.run_directory import RunDirectory
 from learner.config import CHECKPOINT_OPTIONS
+from learner.parts import CRITIC
 
 SUMMARY = Path("learner") / "engine.json"
 TOLERANCE = 0.02
@@ -28,6 +29,7 @@ def resume_findings(config: Config, run: Path) -> Iterator[Finding]:
         if now != saved[name]:
             rule = f"the checkpoint {folder} was written with {saved[name]}"
             yield Finding(key=option, value=now, rule=rule, fix=f"set it back to {saved[name]}, or start a new run")
+    yield from _groups(config, folder, set(saved.get("groups", ())) - {"model"})
     architecture = architecture_of(config)
     if architecture is None or config.learner.lora.rank:
         return
@@ -39,6 +41,23 @@ def resume_findings(config: Config, run: Path) -> Iterator[Finding]:
             rule=f"it has {architecture.num_parameters:,} parameters, and that of {folder} has {count:,}",
             fix="take the model that the run was started with, or start a new run",
         )
+
+
+def _groups(config: Config, folder: Path, saved: set[str]) -> Iterator[Finding]:
+    """What had a learning rate of its own, by which the optimizer's state is laid out."""
+    rates, critic = config.learner.optimizer.part_learning_rates, config.learner.value_head
+    keys = {f"learner.optimizer.part_learning_rates.{part}": (part, rate) for part, rate in rates.items()}
+    if critic.learning_rate or critic.warmup_updates:
+        key = "learning_rate" if critic.learning_rate else "warmup_updates"
+        keys[f"learner.value_head.{key}"] = (CRITIC, getattr(critic, key))
+    for key, (group, value) in keys.items():
+        if group not in saved:
+            rule = f"the checkpoint {folder} was written without it"
+            yield Finding(key=key, value=value, rule=rule, fix="leave it out, or start a new run")
+    for group in sorted(saved - {group for group, _ in keys.values()}):
+        own = "value_head.learning_rate" if group == CRITIC else f"optimizer.part_learning_rates.{group}"
+        rule = f"the checkpoint {folder} was written with one"
+        yield Finding(key=f"learner.{own}", value=None, rule=rule, fix="set it as it was, or start a new run")
 
 
 def _size(shape: str) -> int:
