@@ -97,6 +97,11 @@ class ClusterConfig(_Options):
     tracking: TrackingConfig = TrackingConfig()
     """Where metrics go besides the run's own files."""
 
+    @property
+    def tasks_per_iteration(self) -> int:
+        """How many tasks an update of `rl` learns from."""
+        return self.episodes_per_iteration // self.samples_per_task
+
 
 class SuiteConfig(_Options):
     """One environment to evaluate on."""
@@ -146,8 +151,9 @@ class EvaluationConfig(_Options):
     """On how many episodes of each suite it is measured how far the policy has moved from `learner.model`: the mean
     over drawn tokens of how much likelier they have become. The model is held in memory and run on a core for it."""
     kl_every: int = Field(default=0, ge=0)
-    """Every so many updates the same is measured besides, of `kl_to_start` episodes of each suite that does not wait
-    for the end, and told as `kl/SUITE` in `metrics.jsonl`; 0 for evaluations alone. `sft` pushes its weights for it."""
+    """Behind every so many updates the same is measured of `kl_to_start` episodes of each suite that does not wait for
+    the end, and told as `kl/SUITE` in the next row of `metrics.jsonl`, that of the iteration which begins with this
+    policy; 0 for evaluations alone. `sft` pushes its weights for it."""
     regurgitation: bool = True
     """Whether answers are held against those of the demonstrations that the data section names, imitated or not."""
 

@@ -46,10 +46,12 @@ class Supervisor:
             self._restart_learner()
 
 
-def learn(learner: LearnerGroup, items: Sequence[Item], directory: RunDirectory, iteration: int) -> UpdateReport:
+def learn(
+    learner: LearnerGroup, items: Sequence[Item], success: float | None, directory: RunDirectory, iteration: int
+) -> UpdateReport:
     """One update; episodes whose loss is not finite are kept for whoever looks into it."""
     try:
-        return learner.update(items)
+        return learner.update(items, success)
     except NonFinite as error:
         kept = directory.failures / f"iteration_{iteration:06d}.jsonl"
         append_episodes(kept, ray.get([item.episode for item in items]), iteration=iteration, temperature=float("nan"))

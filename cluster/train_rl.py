@@ -12,7 +12,7 @@ from cluster.config import Config
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import charge, choose, items_of, transcripts
-from cluster.iteration.rows import learner_row, parts_row, rollout_row
+from cluster.iteration.rows import counted, learner_row, parts_row, rollout_row, share_solved
 from cluster.open_training import open_training
 from cluster.session import StopRequest
 
@@ -35,10 +35,10 @@ def train_rl(
                     chosen = choose(played, version, config)
                     items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]
                     items += beside.of_failed(played, first_group=len(items))
-                    report = run.learn(items)
+                    report = run.learn(items, share_solved(played))
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)
-                run.end_iteration({**of_play, **parts_row(played, items), **learner_row(report)})
+                run.end_iteration({**of_play, **parts_row(played, counted(items, report)), **learner_row(report)})
         if not run.was_stopped:
             run.finish()
         return run.directory.path

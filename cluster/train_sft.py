@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.iteration.imitated import Demonstrations
-from cluster.iteration.rows import learner_row, parts_row
+from cluster.iteration.rows import counted, learner_row, parts_row
 from cluster.open_training import open_training
 from cluster.session import StopRequest
 
@@ -24,7 +24,7 @@ def train_sft(
                 items = demonstrations.of_step(run.iteration)
                 report = run.learn(items)
                 run.charge_update(report, items)
-                run.end_iteration({**parts_row([], items), **learner_row(report)})
+                run.end_iteration({**parts_row([], counted(items, report)), **learner_row(report)})
         if not run.was_stopped:
             run.finish()
         return run.directory.path

@@ -17,6 +17,7 @@ from typing import Any
 from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
+from cluster.iteration.rows import counted
 from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
@@ -109,13 +110,14 @@ class Training:
         seconds = time.perf_counter() - started
         self.row[f"{SPEED}{name}"] = self.row.get(f"{SPEED}{name}", 0.0) + seconds
 
-    def learn(self, items: Sequence[Item]) -> UpdateReport:
-        """One update."""
+    def learn(self, items: Sequence[Item], success: float | None = None) -> UpdateReport:
+        """One update; `success` is the share of what was played that ended right."""
         with self.actors.at_work(), self.phase("learn"):
-            return learn(self.actors.learner, items, self.directory, self.iteration)
+            return learn(self.actors.learner, items, success, self.directory, self.iteration)
 
     def charge_update(self, report: UpdateReport, items: Sequence[Item]) -> None:
         """Put the update from these items into the ledger, with the time that it took the driver."""
+        items = counted(items, report)
         whole = sum(item.num_tokens for item in items)
         played = sum(item.num_tokens for item in items if not item.is_demonstration)
         of_parts = Counter[str]()
@@ -123,8 +125,8 @@ class Training:
             of_parts[item.part] += item.num_tokens
         self.ledger.charge_update(
             report,
-            played_share=played / whole,
-            part_shares={part: count / whole for part, count in of_parts.items() if part},
+            played_share=played / max(whole, 1),
+            part_shares={part: count / max(whole, 1) for part, count in of_parts.items() if part},
             seconds=self.row["seconds/learn"],
             devices=self.placement.num_devices("learner"),
         )

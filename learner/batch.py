@@ -62,6 +62,11 @@ class ModelInput:
         return len(self.token_ids)
 
     @property
+    def room(self) -> int:
+        """How many tokens it may be, for whoever is told most."""
+        return max(self.num_tokens, self.told.num_tokens if self.told else 0)
+
+    @property
     def traffic(self) -> Traffic:
         """What goes through the model, and what it is asked for: each sampled token, and the worth behind the last."""
         length, sampled = len(self.token_ids), len(self.sampled_at)
@@ -139,7 +144,7 @@ def micro_batches(
     `filler` is a row that is added wherever no picture would be shown: ranks put weights and gradients together, and
     so all of them have to look at the same time.
     """
-    longest = max((each.num_tokens for each in inputs), default=0)
+    longest = max((each.room for each in inputs), default=0)
     if longest > max_tokens:
         raise BatchError(
             f"learner.micro_batch_tokens={max_tokens}: a sequence of {longest} tokens does not fit into a micro-batch; "
@@ -191,12 +196,12 @@ def balance(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
 
 def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list[list[ModelInput]]:
     """Which sequences share a row; the longest first, so that rows of one micro-batch are of nearly one length."""
-    ordered = sorted(inputs, key=lambda each: -each.num_tokens)
+    ordered = sorted(inputs, key=lambda each: -each.room)
     if layout == "padded" or not ordered:
         return [[each] for each in ordered]
     if layout == "flat":
         return _filled(ordered, max_tokens)
-    longest = ordered[0].num_tokens
+    longest = ordered[0].room
     # There is room for one row more, which may have to be added.
     widths = [longest * times for times in range(1, WIDEST + 1) if times == 1 or 2 * longest * times <= max_tokens]
     filled = {width: _filled(ordered, width) for width in widths}
@@ -212,18 +217,18 @@ def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInpu
     rows: list[list[ModelInput]] = []
     free: list[int] = []
     for each in ordered:
-        fitting = next((index for index, room in enumerate(free) if room >= each.num_tokens), None)
+        fitting = next((index for index, room in enumerate(free) if room >= each.room), None)
         if fitting is None:
             rows.append([])
             free.append(capacity)
             fitting = len(rows) - 1
         rows[fitting].append(each)
-        free[fitting] -= each.num_tokens
+        free[fitting] -= each.room
     return rows
 
 
 def _emptiness(rows: Sequence[Sequence[ModelInput]], width: int) -> float:
-    return 1 - sum(map(_length, rows)) / (len(rows) * width)
+    return 1 - sum(map(_room, rows)) / (len(rows) * width)
 
 
 def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int, spare_rows: int) -> list[list[list[ModelInput]]]:
@@ -231,13 +236,17 @@ def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int, spare_rows: i
     groups: list[list[list[ModelInput]]] = []
     longest = 0
     for row in rows:
-        length = _length(row)
+        length = _room(row)
         if not groups or max(longest, length) * (len(groups[-1]) + 1 + spare_rows) > max_tokens:
             groups.append([])
             longest = 0
         groups[-1].append(row)
         longest = max(longest, length)
     return groups
+
+
+def _room(row: Sequence[ModelInput]) -> int:
+    return sum(each.room for each in row)
 
 
 def _length(row: Sequence[ModelInput]) -> int:

@@ -205,6 +205,11 @@ class LearnerConfig(Options):
                 "advantage.kind=dpo makes one step of an update, behind which its weights are other ones; leave epochs "
                 "and minibatches at 1"
             )
+        if self.pulls_every and self.deepspeed.zero_stage == 3:
+            raise ValueError(
+                f"pulls_every={self.pulls_every}: at deepspeed.zero_stage=3 a layer's weights are put together for one "
+                "way back, and each loss would need its own; set zero_stage to 2, or leave pulls_every out"
+            )
         if self.distillation.teacher and self.imitate_successes:
             raise ValueError("distillation.teacher and imitate_successes exclude each other; set one of them")
         return self

@@ -1,7 +1,7 @@
 """What playing and imitation count in an update, where a run does both: their weights, by schedule and by gate.
 
-    Mixing(config, over_ranks).weights(parts, version)   →  Weights(play=1.0, imitation=0.3)
-    Weights.count(parts)                                 what is worth preparing: nothing that counts for nothing
+    weights_of(config, version, success, entropy)   →  Weights(play=1.0, imitation=0.3)
+    Weights.count(parts)                            what is worth preparing: nothing that counts for nothing
 
 What a gate goes by is measured over all ranks, so that all open it or none.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from learner.config import LearnerConfig
 from learner.loss_config import ScheduleConfig
-from learner.sequence import TrainingSequence, Trajectory
+from learner.sequence import TrainingSequence
 
 Parts = Sequence[Sequence[TrainingSequence]]
 
@@ -25,41 +25,29 @@ class Weights:
     play: float
     imitation: float
 
-    def count(self, parts: Parts) -> Parts:
-        """Without demonstrations where these count for nothing."""
-        if self.imitation:
-            return parts
-        return [[each for each in part if not each.is_demonstration] for part in parts]
+    def count(self, parts: Parts, *, is_taught: bool) -> Parts:
+        """Without what counts for nothing; what is played counts for a teacher too, whatever its own weight."""
+        counts = {True: bool(self.imitation), False: bool(self.play) or is_taught}
+        return [[each for each in part if counts[each.is_demonstration]] for part in parts]
 
 
-class Mixing:
-    """Decides them anew for each update; remembers what the next gate goes by."""
+def weights_of(config: LearnerConfig, version: int, success: float | None, entropy: float | None) -> Weights:
+    """In the update that makes the policy of the next version."""
+    measured = {"success": success, "entropy": entropy}
 
-    def __init__(self, config: LearnerConfig, over_ranks: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._config, self._over_ranks = config, over_ranks
-        self.entropy: float | None = None
-        """Of what the last update was played with."""
+    def weight(highest: float, schedule: ScheduleConfig) -> float:
+        return schedule.at(highest, version) if schedule.gate.is_open(measured[schedule.gate.by]) else 0.0
 
-    def weights(self, parts: Parts, version: int) -> Weights:
-        """In the update that makes the policy of the next version."""
-        config = self._config
-        measured = {
-            "success": self._success(parts) if "success" in config.gates else None,
-            "entropy": self.entropy,
-        }
+    return Weights(
+        play=weight(config.rl_weight, config.rl_schedule), imitation=weight(config.sft_weight, config.sft_schedule)
+    )
 
-        def weight(highest: float, schedule: ScheduleConfig) -> float:
-            return schedule.at(highest, version) if schedule.gate.is_open(measured[schedule.gate.by]) else 0.0
 
-        return Weights(
-            play=weight(config.rl_weight, config.rl_schedule), imitation=weight(config.sft_weight, config.sft_schedule)
-        )
-
-    def _success(self, parts: Parts) -> float | None:
-        """The share of played episodes whose last answer was right; None where none was played."""
-        ends: dict[Trajectory, tuple[int, bool]] = {}
-        for sequence in (each for part in parts for each in part if not each.is_demonstration):
-            last = sequence.context, bool(sequence.is_right[np.flatnonzero(sequence.is_sampled)[-1]])
-            ends[sequence.trajectory] = max(ends.get(sequence.trajectory, last), last)
-        solved, count = self._over_ranks(np.array([sum(right for _, right in ends.values()), len(ends)], np.float64))
-        return float(solved / count) if count else None
+def entropy_of(parts: Parts, over_ranks: Callable[[np.ndarray], np.ndarray]) -> float | None:
+    """Of what was played, in nats a token, as the mean of −log p over the tokens drawn; None where nothing was."""
+    sums = np.zeros(2)
+    for sequence in (each for part in parts for each in part if not each.is_demonstration or each.imitates == "right"):
+        drawn = sequence.sampled_logprobs[sequence.is_sampled].astype(np.float64)
+        sums += -drawn.sum(), len(drawn)
+    total, count = over_ranks(sums)
+    return float(total / count) if count else None

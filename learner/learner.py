@@ -25,7 +25,7 @@ from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.device_peak import peak_flops, peak_memory
 from learner.distillation import Telling
-from learner.hybrid import Mixing
+from learner.hybrid import entropy_of, weights_of
 from learner.looking import gaps, look
 from learner.policy_model import PolicyModel, load_policy, size_of
 from learner.ppo import weigh
@@ -66,6 +66,8 @@ class UpdateReport:
     """Of this rank, by part: prepare, look, weigh, learn."""
     metrics: Mapping[str, float]
     """Losses and diagnostics, by name."""
+    imitates: bool = True
+    """Whether demonstrations counted."""
 
 
 class Learner:
@@ -83,7 +85,6 @@ class Learner:
         layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
         options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
-        self._mixing = Mixing(config, self.engine.sum)
         context = config.distillation.context
         telling = Telling(chat, context) if context else None
         self._preparing = Preparing(self.policy.family, self.engine, config, layout, telling)
@@ -91,12 +92,16 @@ class Learner:
         self._scorer.load_others(folder, chat)
         self._stepping = Stepping(self.engine, self._scorer, self.policy, config)
 
-    def update(self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups) -> UpdateReport:
-        """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks."""
-        clock = Clock()
-        weights = self._mixing.weights(parts, self.version)
+    def update(
+        self, parts: Sequence[Sequence[TrainingSequence]], groups: Groups, success: float | None = None
+    ) -> UpdateReport:
+        """Learn from all parts, each an optimizer step in every epoch; `groups` numbers the tasks over all ranks, and
+        `success` is the share of all that was played which ended right, for gates to go by."""
+        clock, config = Clock(), self._config
+        entropy = entropy_of(parts, self.engine.sum) if "entropy" in config.gates else None
+        weights = weights_of(config, self.version, success, entropy)
         with clock("prepare"):
-            work = self._prepare(weights.count(parts))
+            work = self._prepare(weights.count(parts, is_taught=config.distillation.teacher is not None))
         metrics: dict[str, float] = {}
         looked = compared = Traffic()
         plays = self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences)))
@@ -113,10 +118,10 @@ class Learner:
             metrics |= gaps(work.table, self.engine.gather)
         self.version += 1
         metrics |= stepped.metrics
-        self._mixing.entropy = metrics.get("entropy", self._mixing.entropy)
-        if plays and self._config.gates:
+        if config.gates:
             metrics |= {"rl_weight": weights.play, "sft_weight": weights.imitation}
-        return self._report(work, metrics, clock.seconds, (looked, compared + stepped.compared, stepped.trained))
+        passed = looked, compared + stepped.compared, stepped.trained
+        return replace(self._report(work, metrics, clock.seconds, passed), imitates=bool(weights.imitation))
 
     @torch.no_grad()
     def loss_of(self, sequences: Sequence[TrainingSequence]) -> tuple[float, Traffic]:
@@ -134,13 +139,12 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """What the next update depends on besides weights and the optimizer; it can be written as JSON."""
-        return {"version": self.version, "reward_kl": self.reward_kl, "entropy": self._mixing.entropy}
+        return {"version": self.version, "reward_kl": self.reward_kl}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.version = state["version"]
         self.reward_kl = state.get("reward_kl", self.reward_kl)
-        self._mixing.entropy = state.get("entropy")
 
     def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> Work:
         """Columns and micro-batches, as many on every rank."""
@@ -199,7 +203,7 @@ class Learner:
         padded = sum(batch.token_ids.numel() for batch in work.batches())
         counts = self.engine.sum(np.array([len(work.sequences), real, padded], np.float64))
         looked, compared, trained = self._over_ranks(*passed)
-        metrics["padding_waste"] = float(1 - counts[1] / max(counts[2], 1))
+        metrics["padding_waste"] = float(1 - counts[1] / counts[2]) if counts[2] else 0.0
         num_tokens = looked.tokens + compared.tokens + trained.tokens
         metrics["tokens_per_second"] = num_tokens / sum(seconds.values())
         metrics["peak_memory_gib"] = self.engine.largest(peak_memory()) / 2**30

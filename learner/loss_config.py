@@ -39,6 +39,11 @@ class AdvantageConfig(Options):
     """With `redraw`, how often; what is flat after that is left out."""
 
     @property
+    def num_redraws(self) -> int:
+        """How often other tasks are played, at most."""
+        return self.redraws if self.flat_groups == "redraw" else 0
+
+    @property
     def needs_values(self) -> bool:
         """Whether a critic is trained."""
         return self.kind in ("token", "turn", "bi_level")
@@ -152,8 +157,8 @@ class GateConfig(Options):
     """In which updates a weight counts at all; in every one where neither bound is set."""
 
     by: Literal["success", "entropy"] = "success"
-    """`success`: the share of the update's own episodes that ended right. `entropy`: the mean, in nats, over the
-    tokens that the update before was played with; the gate is open before there is one."""
+    """`success`: the share of all episodes of the iteration that ended right. `entropy`: of what they drew, in nats a
+    token, as the mean of -log p."""
     below: float | None = None
     """Where it is less than this."""
     above: float | None = None

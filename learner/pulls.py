@@ -1,6 +1,7 @@
 """How hard each loss pulls: the norm of its gradient at the model's last states, where all losses meet.
 
-Gradients of the parameters exist in whole on no rank where ranks share a model; those of the states do.
+Gradients of the parameters would take a whole way back for each loss; those of the states take the output layer's. Not
+at ZeRO stage 3, which puts a layer's weights together for one way back alone.
 """
 
 from collections.abc import Callable, Mapping

@@ -60,7 +60,7 @@ class Preparing:
             steps.append(self._batches(inputs, filler))
         looks = [batch for step in steps for batch in step]
         if self.config.looks(len(parts)) and self.engine.largest(len(sequences) - len(played)):
-            looks = self._batches(played, filler)
+            looks = self._batches([replace(each, told=None) for each in played], filler)
         return Work(sequences, TokenTable.of(sequences, self.config), steps, looks)
 
     def _batches(self, inputs: Sequence[ModelInput], filler: ModelInput | None) -> list[MicroBatch]:

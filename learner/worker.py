@@ -73,11 +73,12 @@ class LearnerWorker:
         self._source = DeepSpeedZeroSource(self._learner.policy.backbone, self._model)
         return self._learner.size
 
-    def update(self, parts: Sequence[Sequence[Item]]) -> UpdateReport:
-        """Learn from this rank's items of each optimizer step."""
+    def update(self, parts: Sequence[Sequence[Item]], success: float | None = None) -> UpdateReport:
+        """Learn from this rank's items of each optimizer step; `success` is the share of what was played, on any rank,
+        that ended right."""
         groups: dict[Trajectory, int] = {}
         sequences = [self._fetch(part, groups) for part in parts]
-        return self._learner.update(sequences, groups)
+        return self._learner.update(sequences, groups, success)
 
     def loss_of(self, items: Sequence[Item]) -> tuple[float, Traffic]:
         """The mean cross-entropy of demonstrations over all ranks, and how much that was."""

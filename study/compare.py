@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cluster.config import parse_config, to_yaml
+from cluster.config import Config, parse_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
 from cluster.open_training import hardware_of_cluster
 from cluster.planning.placement import rooms
@@ -93,7 +93,7 @@ def _differences(cell: Cell) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    was, is_now = (dict(_flat(config.model_dump(mode="json", by_alias=True))) for config in (then, cell.config))
+    was, is_now = (dict(_flat(_resolved(config))) for config in (then, cell.config))
     for flat in (was, is_now):
         flat["learner.model"] = None if cell.start else str(Path(flat["learner.model"] or "").resolve())
     for key in sorted((was.keys() | is_now.keys()) - {"cluster.folder"}):
@@ -101,6 +101,16 @@ def _differences(cell: Cell) -> Iterator[str]:
             yield f"{key} was {was.get(key)}, is {is_now.get(key)}"
     if cell.start is not None:
         yield from _differences(cell.start)
+
+
+def _resolved(config: Config) -> dict[str, Any]:
+    """All options, those of suites with the defaults of their environments, which an arm with an `env` of its own
+    writes out."""
+    options = config.model_dump(mode="json", by_alias=True)
+    for name, (env, verifier) in suite_environments(config).items():
+        asked = {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
+        options["evaluation"]["suites"][name] |= asked
+    return options
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -65,11 +65,11 @@ class LearnerGroup:
         group._places = group._all("place")
         return group
 
-    def update(self, items: Sequence[Item]) -> UpdateReport:
-        """One update from all items, each once an epoch."""
+    def update(self, items: Sequence[Item], success: float | None = None) -> UpdateReport:
+        """One update from all items, each once an epoch; `success` is the share of what was played that ended right."""
         parts = deal(items, self._config)
         with self._submitting:
-            calls = [rank.update.remote(parts[number]) for number, rank in enumerate(self._ranks)]
+            calls = [rank.update.remote(parts[number], success) for number, rank in enumerate(self._ranks)]
         return self._wait("an update", calls)[0]
 
     def loss_of(self, items: Sequence[Item]) -> tuple[float, Traffic]:

@@ -68,11 +68,13 @@ class Demonstrations:
         ]
 
     def of_failed(self, played: Episodes, *, first_group: int) -> list[Item]:
-        """For each played task that no sample solved, the demonstrator at the same task, as far as he solves it."""
+        """For each played task that no sample solved, the demonstrator at the same task, as far as he solves it; not
+        where environment or verifier failed, as they would again."""
         if not self._run.config.cluster.demonstrate_failed:
             return []
-        solved = {one.task.seed for one, _ in played if one.end is EpisodeEnd.SOLVED}
-        failed = sorted({one.task.seed for one, _ in played} - solved)
+        others = (EpisodeEnd.SOLVED, EpisodeEnd.FAILED)
+        left_out = {one.task.seed for one, _ in played if one.end in others}
+        failed = sorted({one.task.seed for one, _ in played} - left_out)
         options = self._run.config.data.model_copy(update={"split": "train"})
         found = [to_episode(each, self._run.chat) for each in demonstrate(self._env, options, failed)]
         return [

@@ -70,26 +70,18 @@ class PlayAhead:
 
 def tasks_of(iteration: int, config: Config) -> list[Task]:
     """The tasks of an iteration: they follow from its number alone."""
-    num_tasks = _num_tasks(config)
-    return _tasks(iteration * num_tasks, num_tasks, iteration, config)
+    return _tasks(iteration, 0, config.cluster.tasks_per_iteration, config)
 
 
 def tasks_instead_of(num_flat: int, iteration: int, redraw: int, config: Config) -> list[Task]:
-    """What is played for tasks that teach nothing: others, which follow from their number and the iteration's, and lie
-    behind those that any iteration plays first. None where no redraw is left."""
-    options, num_tasks = config.learner.advantage, _num_tasks(config)
-    if options.flat_groups != "redraw" or redraw == options.redraws:
-        return []
-    behind = config.cluster.iterations * num_tasks
-    return _tasks(behind + (iteration * options.redraws + redraw) * num_tasks, num_flat, iteration, config)
+    """What is played for so many tasks that teach nothing; nothing where no redraw is left."""
+    return _tasks(iteration, redraw + 1, num_flat, config) if redraw < config.learner.advantage.num_redraws else []
 
 
-def _num_tasks(config: Config) -> int:
-    return config.cluster.episodes_per_iteration // config.cluster.samples_per_task
-
-
-def _tasks(place: int, num_tasks: int, iteration: int, config: Config) -> list[Task]:
-    first = config.cluster.first_seed + place
+def _tasks(iteration: int, turn: int, num_tasks: int, config: Config) -> list[Task]:
+    """Each iteration has room for as many tasks as it may play, so that no other plays them."""
+    rounds = 1 + config.learner.advantage.num_redraws
+    first = config.cluster.first_seed + (iteration * rounds + turn) * config.cluster.tasks_per_iteration
     return [
         Task(seed=seed, sample=sample, draw=f"{config.learner.seed}/{iteration}")
         for seed in range(first, first + num_tasks)

@@ -1,7 +1,8 @@
 """What an iteration says of itself: the names and numbers of its row in `metrics.jsonl`.
 
-rollout_row(played, chosen, …) | parts_row(played, items) | learner_row(report)   and the seconds of each phase, from
-`Training`
+rollout_row(played, chosen, …) | parts_row(played, counted(items, report)) | learner_row(report)
+
+and the seconds of each phase, from `Training`
 """
 
 from collections import Counter, defaultdict
@@ -36,12 +37,22 @@ def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: in
         "rollout/stale": sum(lag > max_lag for lag in lags),
         "rollout/policy_lag": max(lags, default=0),
         "rollout/reward": float(np.mean([one.reward for one in summaries])),
-        "rollout/success": float(np.mean([one.end is EpisodeEnd.SOLVED for one in summaries])),
+        "rollout/success": share_solved(played),
         "rollout/turns": float(np.mean([one.num_turns for one in summaries])),
         "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
         **groups,
         **ends,
     }
+
+
+def share_solved(played: Episodes) -> float:
+    """Of all that was played, whatever is learned from it."""
+    return float(np.mean([one.end is EpisodeEnd.SOLVED for one, _ in played]))
+
+
+def counted(items: Sequence[Item], report: UpdateReport) -> list[Item]:
+    """Without demonstrations, where these counted for nothing."""
+    return [item for item in items if report.imitates or not item.is_demonstration]
 
 
 def flat_tasks(played: Iterable[Played]) -> set[int]:

@@ -69,12 +69,15 @@ class Evaluator:
     def distances(self, progress: Progress) -> tuple[dict[str, float], Traffic]:
         """How far the policy has moved from its start on each suite that does not wait for the end, by its name; and
         what was played to tell."""
-        temperature, moves, whole = self._config.rollout.temperature, [], Traffic()
-        suites = [name for name, suite in self._config.evaluation.suites.items() if not suite.only_at_end]
+        evaluation, moves, whole = self._config.evaluation, [], Traffic()
+        # A policy that draws nothing has no distribution.
+        temperature = next((each for each in evaluation.temperatures if each), 1.0)
+        num_tasks = -(-evaluation.kl_to_start // evaluation.samples_per_task)
+        suites = [name for name, suite in evaluation.suites.items() if not suite.only_at_end]
         for suite in suites:
             progress.stage(f"distance on {suite}")
-            references, traffic = self._play(suite, temperature, self._config.evaluation.kl_to_start)
-            moves.append((references, temperature))
+            references, traffic = self._play(suite, temperature, num_tasks)
+            moves.append((references[: evaluation.kl_to_start], temperature))
             whole += traffic
         found = ray.get(_distances.options(num_cpus=0).remote(self._config.learner, moves))
         return {f"kl/{suite}": told["kl_to_start"] for suite, told in zip(suites, found, strict=True) if told}, whole
@@ -94,17 +97,17 @@ class Evaluator:
         loss, traffic = self._actors.learner.loss_of(items)
         return {"generalisation_loss": loss}, traffic
 
-    def _play(self, suite: str, temperature: float, num_tasks: int | None = None) -> tuple[list[Any], Traffic]:
-        """The references of a suite's episodes, in the order of its tasks, and what went through the engines; of the
-        first tasks, where so many are named."""
+    def _play(self, suite: str, temperature: float, most: int | None = None) -> tuple[list[Any], Traffic]:
+        """The references of a suite's episodes, in the order of its tasks, and what went through the engines; of so
+        many tasks at most."""
         env, verifier = suite_environments(self._config)[suite]
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
-        first = evaluation.first_seed
+        first, num_tasks = evaluation.first_seed, options.episodes or evaluation.episodes
         tasks = [
             # The draws are the same for every checkpoint, so that two of them are compared on equal luck.
             Task(seed=seed, split=options.split, sample=sample, draw=f"{suite}/{temperature}")
-            for seed in range(first, first + (num_tasks or options.episodes or evaluation.episodes))
+            for seed in range(first, first + min(num_tasks, most or num_tasks))
             for sample in range(evaluation.samples_per_task)
         ]
         played = list(self._actors.play(tasks, env, verifier, config))

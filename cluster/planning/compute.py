@@ -87,7 +87,8 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
     learned = (once + _traffic(config, architecture, batch, beside)).times(learner.epochs)
     found = []
     if command in ("rl", "compare"):
-        played = replace(once, valued=0)
+        # What is drawn anew is played, and left out where it replaces nothing.
+        played = replace(once, valued=0).times(1 + learner.advantage.num_redraws)
         found.append(work("sampling", played, size.forward(played, attention=attention)))
         looks = learner.looks_for_logprobs(learner.minibatches)
         if (looks or learner.advantage.needs_values) and not learner.imitate_successes:
@@ -99,7 +100,10 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
         compared = once if plays else learned
         found.append(work("the initial policy's opinion", compared, size.forward(compared, attention=attention)))
     if learner.distillation.teacher and command != "sft":
-        found.append(work("the teacher's opinion", learned, size.forward(learned, attention=attention)))
+        # A character is a token at most.
+        told = len(learner.distillation.context.encode()) + bool(learner.distillation.context)
+        asked = replace(learned, tokens=learned.tokens + told * batch.num_episodes * batch.contexts_per_episode)
+        found.append(work("the teacher's opinion", asked, size.forward(asked, attention=attention)))
     kept = size_of(architecture, _that_keeps_activations(learner)).learn(learned, attention=attention)
     found.append(work("learning", learned, kept))
     if learner.deepspeed.gradient_checkpointing:
@@ -111,7 +115,7 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
 def _num_demonstrations(config: Config) -> int:
     """How many an update of `rl` imitates besides, at most."""
     cluster = config.cluster
-    num_tasks = cluster.episodes_per_iteration // cluster.samples_per_task
+    num_tasks = cluster.tasks_per_iteration * (1 + config.learner.advantage.num_redraws)
     return cluster.demonstrations_per_iteration + num_tasks * cluster.demonstrate_failed
 
 

@@ -56,7 +56,8 @@ def _groups(config: Config, folder: Path, saved: set[str]) -> Iterator[Finding]:
             yield Finding(key=key, value=value, rule=rule, fix="leave it out, or start a new run")
     for group in sorted(saved - {group for group, _ in keys.values()}):
         own = "value_head.learning_rate" if group == CRITIC else f"optimizer.part_learning_rates.{group}"
-        rule = f"the checkpoint {folder} was written with one"
+        either = " or value_head.warmup_updates" if group == CRITIC else ""
+        rule = f"the checkpoint {folder} was written with it{either}"
         yield Finding(key=f"learner.{own}", value=None, rule=rule, fix="set it as it was, or start a new run")
 
 

@@ -99,7 +99,7 @@ def train(
             mine = balance([each.num_tokens for each in part], num_ranks)[rank]
             parts.append([part[index] for index in mine])
         groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences}
-        report = learner.update(parts, groups)
+        report = learner.update(parts, groups, success=update / NUM_UPDATES)
         metrics.append(dict(report.metrics))
     state = whole_state_dict(learner.engine)
     learner.engine.close()

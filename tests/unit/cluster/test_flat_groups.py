@@ -64,7 +64,8 @@ def test_tasks_played_instead_are_no_other_iterations(
 
 
 def test_as_many_are_played_as_were_flat_and_none_unless_asked_for() -> None:
-    assert [task.seed for task in tasks_instead_of(1, 0, 0, config())] == [5 + 28] * 3
+    assert [task.seed for task in tasks_instead_of(1, 0, 0, config())] == [5 + 4] * 3
+    assert [task.seed for task in tasks_of(1, config())][::3] == [5 + 12, 5 + 13, 5 + 14, 5 + 15]
     assert tasks_instead_of(0, 0, 0, config()) == []
     for kept in ("keep", "drop"):
         assert tasks_instead_of(4, 0, 0, config(kept)) == []

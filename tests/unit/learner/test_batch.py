@@ -1,5 +1,6 @@
 """Micro-batches hold every sequence once, within the budget."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,32 @@ def test_little_is_wasted_on_real_dialogues(env: str, layout: Layout) -> None:
     batches = micro_batches(inputs, max_tokens=8192, layout=layout)
     assert len(batches) > 3
     assert 1 - sum(each.num_tokens for each in batches) / sum(each.token_ids.numel() for each in batches) <= 0.03
+
+
+@given(LENGTHS, st.sampled_from(["padded", "rows", "flat"]), st.integers(1, 60))
+def test_a_teacher_who_is_told_more_has_room_and_is_asked_the_same(
+    lengths: list[int], layout: Layout, more: int
+) -> None:
+    inputs = inputs_of(lengths)
+    told = [
+        replace(
+            each,
+            told=replace(
+                each,
+                token_ids=np.concatenate([np.full(more, 10**6), each.token_ids]),
+                sampled_at=each.sampled_at + more,
+            ),
+        )
+        if number % 3
+        else each
+        for number, each in enumerate(inputs)
+    ]
+    for batch in micro_batches(told, max_tokens=200, layout=layout):
+        told_more = batch.told or batch
+        assert told_more.token_ids.numel() <= 200 and batch.token_ids.numel() <= 200
+        assert told_more.numbers.tolist() == batch.numbers.tolist()
+        ours, theirs = (each.token_ids.flatten()[each.sampled_at].tolist() for each in (batch, told_more))
+        assert ours == theirs
 
 
 def test_an_empty_micro_batch_teaches_nothing() -> None:

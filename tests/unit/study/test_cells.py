@@ -1,5 +1,6 @@
 """What a study consists of: seeds, starts, arms, and every combination of a sweep."""
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,8 @@ def made(cell: Cell, leaving_out: str | None = None, **learner: Any) -> None:
     options = cell.config.model_dump(mode="json", by_alias=True)
     options["learner"] |= learner
     if leaving_out:
-        section, key = leaving_out.split(".")
-        del options[section][key]
+        *sections, key = leaving_out.split(".")
+        del reduce(dict.__getitem__, sections, options)[key]
     cell.folder.mkdir(parents=True)
     (cell.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(options)))
     (cell.folder / "cell.json").write_text('{"digest": "another", "is_done": true}')
@@ -226,6 +227,14 @@ def test_a_cell_that_is_older_than_an_option_is_the_same_cell(tmp_path: Path) ->
     for cell in (start, arm):
         made(cell, leaving_out="learner.pulls_every")
         require_same(cell)
+
+
+def test_so_is_one_whose_suites_are_older_than_an_option(tmp_path: Path) -> None:
+    """An arm with an `env` of its own writes out what its suites ask."""
+    *_, arm = Study.of(config_of(init=None), tmp_path).cells
+    assert "largest" in arm.config.evaluation.suites["in_distribution"].env
+    made(arm, leaving_out="evaluation.suites.in_distribution.env.largest")
+    require_same(arm)
 
 
 def test_a_cell_that_was_made_otherwise_is_told_by_what(tmp_path: Path) -> None:
