@@ -85,10 +85,13 @@ def test_a_hybrid_imitates_where_it_failed_and_plays_others_for_flat_groups(tmp_
     options = ("cluster.dashboard=false", *SMALL, "cluster.iterations=4", "cluster.evaluate_at_end=false")
     run = Run(tmp_path, "configs/smoke.yaml", *options, *HYBRID).result()
     found = rows(run, "metrics")
-    # Of six tasks a round, most are flat at first: all their samples right, or all wrong.
-    assert any(row["rollout/episodes"] > 24 for row in found)
-    assert all(row["rollout/episodes"] <= 24 * 4 and row["rollout/flat_groups"] < 1 for row in found)
-    assert all(row["learner/sft_weight"] == 1 and row["learner/sft_loss"] > 0 for row in found)
+    # Of six tasks of four samples, some have all right or all wrong: other tasks are played for these.
+    assert all(24 <= row["rollout/episodes"] <= 24 * 4 and row["rollout/flat_groups"] < 1 for row in found)
+    assert all(row["rollout/episodes"] > 24 for row in found if row["rollout/flat_groups"])
+    assert any(row["rollout/flat_groups"] for row in found)
+    assert all(row["learner/sft_weight"] == 1 for row in found)
+    # Where every task was solved by one of its samples, nothing is imitated.
+    assert any(row.get("learner/sft_loss", 0) > 0 for row in found)
     assert [row.get("learner/pull_policy", 0) > 0 for row in found] == [True, False, True, False]
     moved = [row.get("kl/in_distribution") for row in found]
     assert moved[0] is None and all(abs(each) > 0 for each in moved[1:])
@@ -100,4 +103,4 @@ def test_imitation_says_after_each_update_how_far_it_has_moved(tmp_path: Path) -
     told = ("evaluation.episodes=40", "evaluation.kl_to_start=16", "evaluation.kl_every=1")
     run = Run(tmp_path, "configs/nano/add_up_sft.yaml", *options, *told, kind="sft").result()
     moved = [row.get("kl/in_distribution") for row in rows(run, "metrics")]
-    assert moved[0] is None and 0 < moved[1] < moved[-1]
+    assert moved[0] is None and all(0 < abs(each) < 0.1 for each in moved[1:]) and len(set(moved)) == 4
