@@ -33,7 +33,7 @@ LOOPS = (
     *("cluster/iteration/rows.py", "cluster/iteration/played.py", "cluster/train_rl.py", "cluster/train_sft.py"),
     *("cluster/iteration/imitated.py", "cluster/training.py"),
 )
-LEARNER = ("learner/learner.py", "learner/looking.py", "learner/preference.py", "learner/statistics.py")
+LEARNER = tuple(f"learner/{name}.py" for name in ("learner", "looking", "preference", "statistics", "stepping"))
 
 
 def words_in(*files: str) -> set[str]:
