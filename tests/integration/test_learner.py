@@ -2,20 +2,23 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import ray
 
 from learner.config import LearnerConfig
+from learner.hybrid import Weights
 from learner.learner import FutureEpisode, Learner
 from learner.ppo import weigh
 from learner.sequence import Trajectory
+from learner.stepping import Stepped, Stepping
 from learner.token_table import TokenTable
+from learner.work import Work
 from learner.worker import Item, LearnerWorker
 from rollout.transcript import ChatTokens
 from tests.support.episodes import episode, right, wrong
@@ -218,7 +221,7 @@ def update_once(rank: int, num_ranks: int, model: str, options: dict[str, Any], 
     mine = sequences_for(0)[rank::num_ranks]
     if looks:
         object.__setattr__(config, "looks_for_logprobs", lambda num_steps: True)
-        learner._learn = partial(learn_in_two, learner, learner._learn)
+        learner._stepping = cast(Stepping, Comparing(learner._stepping))
     groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences_for(0)}
     report = learner.update([mine], groups)
     state = whole_state_dict(learner.engine) or {}
@@ -226,14 +229,19 @@ def update_once(rank: int, num_ranks: int, model: str, options: dict[str, Any], 
     return {name: tensor.numpy() for name, tensor in state.items()}, dict(report.metrics), report
 
 
-def learn_in_two(learner: Learner, learn: Any, work: Any, statistics: Any) -> Any:
-    """As it learns where a step is not the only one: from what was looked at."""
-    old = work.table.old_logprobs.clone()
-    found = learn(work, statistics)
-    played = ~work.table.is_demonstration
-    apart = (work.table.old_logprobs - old)[played].abs().max()
-    assert apart < 1e-5, "what it computes itself is what a look has said"
-    return found
+class Comparing:
+    """Steps as where a step is not the only one: from what was looked at."""
+
+    def __init__(self, stepping: Stepping) -> None:
+        self._stepping = stepping
+
+    def steps(self, work: Work, weights: Weights, version: int) -> Stepped:
+        old = work.table.old_logprobs.clone()
+        found = self._stepping.steps(work, weights, version)
+        played = ~work.table.is_demonstration
+        apart = (work.table.old_logprobs - old)[played].abs().max()
+        assert apart < 1e-5, "what it computes itself is what a look has said"
+        return found
 
 
 @pytest.mark.parametrize("kind", ["bi_level", "turn", "grpo", "reinforce"])

@@ -93,8 +93,8 @@ def test_a_hybrid_imitates_where_it_failed_and_plays_others_for_flat_groups(tmp_
     # Where every task was solved by one of its samples, nothing is imitated.
     assert any(row.get("learner/sft_loss", 0) > 0 for row in found)
     assert [row.get("learner/pull_policy", 0) > 0 for row in found] == [True, False, True, False]
-    moved = [row.get("kl/in_distribution") for row in found]
-    assert moved[0] is None and all(abs(each) > 0 for each in moved[1:])
+    moved = [row.get("kl/in_distribution", 0.0) for row in found]
+    assert moved[0] == 0 and all(abs(each) > 0 for each in moved[1:])
 
 
 @pytest.mark.timeout(2 * TIMEOUT_SECONDS)
@@ -102,5 +102,5 @@ def test_imitation_says_after_each_update_how_far_it_has_moved(tmp_path: Path) -
     options = ("cluster.dashboard=false", "cluster.iterations=4", "learner.model=models/nano_add_up", "data.count=512")
     told = ("evaluation.episodes=40", "evaluation.kl_to_start=16", "evaluation.kl_every=1")
     run = Run(tmp_path, "configs/nano/add_up_sft.yaml", *options, *told, kind="sft").result()
-    moved = [row.get("kl/in_distribution") for row in rows(run, "metrics")]
-    assert moved[0] is None and all(0 < abs(each) < 0.1 for each in moved[1:]) and len(set(moved)) == 4
+    moved = [row.get("kl/in_distribution", 0.0) for row in rows(run, "metrics")]
+    assert moved[0] == 0 and all(0 < abs(each) < 0.1 for each in moved[1:]) and len(set(moved)) == 4
