@@ -241,16 +241,17 @@ class CompareConfig(_Options):
     @classmethod
     def _flatten(cls, given: Any) -> Any:
         """Keys may be written with dots, or one inside the other as `key=value` in a command makes them."""
-        return dict(_flat(given)) if isinstance(given, dict) else given
+        return dict(flat(given)) if isinstance(given, dict) else given
 
 
 def _without_nulls(given: Any) -> Any:
     return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each option that is set, under its whole key."""
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", value

@@ -28,11 +28,10 @@ from rollout.traffic import Traffic, total
 
 Layout = Literal["padded", "rows", "flat"]
 
-
 LITTLE = 0.03
-"""So much of rows that hold several sequences may be empty, where it can be had,"""
+"""Rows of several sequences are made wider until no more of them than this is empty."""
 WIDEST = 4
-"""in rows of at most so many times the longest sequence."""
+"""They are at most so many times as wide as the longest sequence."""
 
 
 class BatchError(ValueError):
@@ -202,14 +201,17 @@ def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list
     if layout == "flat":
         return _filled(ordered, max_tokens)
     longest = ordered[0].room
-    # There is room for one row more, which may have to be added.
-    widths = [longest * times for times in range(1, WIDEST + 1) if times == 1 or 2 * longest * times <= max_tokens]
-    filled = {width: _filled(ordered, width) for width in widths}
+    best, emptiness = _filled(ordered, longest), 1.0
     # No wider than it takes: attention in a row of many sequences is computed, and thrown away, between all of them.
-    return next(
-        (rows for width, rows in filled.items() if _emptiness(rows, width) <= LITTLE),
-        filled[min(widths, key=lambda width: _emptiness(filled[width], width))],
-    )
+    for times in range(1, WIDEST + 1):
+        rows = best if times == 1 else _filled(ordered, longest * times)
+        empty = 1 - sum(map(_room, rows)) / (len(rows) * longest * times)
+        if empty < emptiness:
+            best, emptiness = rows, empty
+        # There has to be room for one row more, which may be added.
+        if emptiness <= LITTLE or 2 * longest * (times + 1) > max_tokens:
+            break
+    return best
 
 
 def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInput]]:
@@ -225,10 +227,6 @@ def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInpu
         rows[fitting].append(each)
         free[fitting] -= each.room
     return rows
-
-
-def _emptiness(rows: Sequence[Sequence[ModelInput]], width: int) -> float:
-    return 1 - sum(map(_room, rows)) / (len(rows) * width)
 
 
 def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int, spare_rows: int) -> list[list[list[ModelInput]]]:

@@ -178,8 +178,7 @@ class LearnerConfig(Options):
     @property
     def gates(self) -> set[str]:
         """What gates go by."""
-        gates = (self.rl_schedule.gate, self.sft_schedule.gate)
-        return {gate.by for gate in gates if not (gate.below is None and gate.above is None)}
+        return {gate.by for gate in (self.rl_schedule.gate, self.sft_schedule.gate) if gate.is_set}
 
     def looks_for_logprobs(self, num_steps: int) -> bool:
         """Whether a forward pass before so many steps an epoch has to say what the policy is before them."""

@@ -164,6 +164,11 @@ class GateConfig(Options):
     above: float | None = None
     """Where it is more than this."""
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it is ever shut."""
+        return self.below is not None or self.above is not None
+
     def is_open(self, measured: float | None) -> bool:
         """For what was measured; None where there was nothing to measure."""
         if measured is None:

@@ -10,7 +10,7 @@ Cells are made one after another in this process or, where the cluster has room 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from cluster.config import Config, parse_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
 from cluster.open_training import hardware_of_cluster
+from cluster.options import flat
 from cluster.planning.placement import rooms
 from cluster.record.files import replace
 from cluster.record.run_directory import RunDirectory
@@ -93,32 +94,24 @@ def _differences(cell: Cell) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    was, is_now = (dict(_flat(_resolved(config))) for config in (then, cell.config))
-    for flat in (was, is_now):
-        flat["learner.model"] = None if cell.start else str(Path(flat["learner.model"] or "").resolve())
-    for key in sorted((was.keys() | is_now.keys()) - {"cluster.folder"}):
-        if not key.startswith("compare.") and was.get(key) != is_now.get(key):
+    was, is_now = (dict(flat(_resolved(config, has_start=cell.start is not None))) for config in (then, cell.config))
+    for key in sorted(was.keys() | is_now.keys()):
+        if was.get(key) != is_now.get(key):
             yield f"{key} was {was.get(key)}, is {is_now.get(key)}"
     if cell.start is not None:
         yield from _differences(cell.start)
 
 
-def _resolved(config: Config) -> dict[str, Any]:
-    """All options, those of suites with the defaults of their environments, which an arm with an `env` of its own
-    writes out."""
-    options = config.model_dump(mode="json", by_alias=True)
+def _resolved(config: Config, *, has_start: bool) -> dict[str, Any]:
+    """All options that decide what a cell is, those of suites with the defaults of their environments, which an arm
+    with an `env` of its own writes out."""
+    options = config.model_dump(mode="json", by_alias=True, exclude={"compare"})
+    options["cluster"].pop("folder")
+    options["learner"]["model"] = None if has_start else str(Path(config.learner.model or "").resolve())
     for name, (env, verifier) in suite_environments(config).items():
         asked = {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
         options["evaluation"]["suites"][name] |= asked
     return options
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in options.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _mark(path: Path) -> dict[str, Any]:

@@ -5,18 +5,20 @@ Demonstrations(run, 64).of_step(3)   →  Item, Item, …   of several environme
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from random import Random
-from typing import Any
 
 import ray
 
 from cluster.errors import RunError
-from cluster.iteration.rows import Episodes
+from cluster.iteration.rows import Episodes, failed_tasks
 from cluster.training import Training
 from envs.catalog import make_environment
+from envs.protocol import Env
 from learner.demonstrations.make import demonstrate, make_demonstrations, to_episode
 from learner.worker import Item
-from rollout.episode import Episode, EpisodeEnd
+from rollout.episode import Episode
 from rollout.traffic import total, traffic_of
 
 
@@ -24,23 +26,18 @@ class Demonstrations:
     """So many for each step; for none, none are made."""
 
     def __init__(self, run: Training, per_step: int) -> None:
-        config = run.config
-        self._run, self._env = run, make_environment(config.env, config.verifier)
-        self._size, self._seed = per_step, config.learner.seed
-        self._lengths: list[int] = []
-        self._references: list[Any] = []
-        self._parts: list[str] = []
+        self._run, self._size, self._seed = run, per_step, run.config.learner.seed
+        self._items: list[Item] = []
         if not per_step:
             return
         with run.phase("demonstrations"):
-            found = list(make_demonstrations(self._env, config.data))
+            found = list(make_demonstrations(self._env, run.config.data))
             episodes = [to_episode(demonstration, run.chat) for demonstration in found]
-            self._lengths = [self._length(episode) for episode in episodes]
-            self._references = [ray.put(episode) for episode in episodes]
-            self._parts = [episode.part for episode in episodes]
-            if len({episode.env for episode in episodes}) > 1 and not any(self._parts):
+            self._items = [self._item(episode, number) for number, episode in enumerate(episodes)]
+            if len({episode.env for episode in episodes}) > 1 and not any(item.part for item in self._items):
                 # A file may hold what no mixture asks.
-                self._parts = [episode.env for episode in episodes]
+                pairs = zip(self._items, episodes, strict=True)
+                self._items = [replace(item, part=episode.env) for item, episode in pairs]
         if len(found) < per_step:
             raise RunError(
                 f"there are {len(found)} demonstrations, fewer than the {per_step} of each step; raise data.count, or "
@@ -52,49 +49,38 @@ class Demonstrations:
 
         Each part has its share of any run of them.
         """
-        count = len(self._references)
+        count = len(self._items)
         places = range(step * self._size, (step + 1) * self._size)
         orders = {epoch: self._order(epoch) for epoch in {place // count for place in places}}
         chosen = [orders[place // count][place % count] for place in places]
-        return [
-            Item(
-                episode=self._references[index],
-                num_tokens=self._lengths[index],
-                group=first_group + index,
-                part=self._parts[index],
-                is_demonstration=True,
-            )
-            for index in chosen
-        ]
+        return [replace(self._items[index], group=first_group + index) for index in chosen]
 
     def of_failed(self, played: Episodes, *, first_group: int) -> list[Item]:
-        """For each played task that no sample solved, the demonstrator at the same task, as far as he solves it; not
-        where environment or verifier failed, as they would again."""
+        """The demonstrator at each played task that no sample solved, as far as he solves it."""
         if not self._run.config.cluster.demonstrate_failed:
             return []
-        others = (EpisodeEnd.SOLVED, EpisodeEnd.FAILED)
-        left_out = {one.task.seed for one, _ in played if one.end in others}
-        failed = sorted({one.task.seed for one, _ in played} - left_out)
         options = self._run.config.data.model_copy(update={"split": "train"})
-        found = [to_episode(each, self._run.chat) for each in demonstrate(self._env, options, failed)]
-        return [
-            Item(
-                episode=ray.put(episode),
-                num_tokens=self._length(episode),
-                group=first_group + number,
-                part=episode.part,
-                is_demonstration=True,
-            )
-            for number, episode in enumerate(found)
-        ]
+        found = demonstrate(self._env, options, failed_tasks(one for one, _ in played))
+        return [self._item(to_episode(each, self._run.chat), first_group + place) for place, each in enumerate(found)]
 
-    def _length(self, episode: Episode) -> int:
-        return total(traffic_of(episode, self._run.chat)).tokens
+    @cached_property
+    def _env(self) -> Env:
+        """Made where it is asked: one of routes with pictures takes its time."""
+        return make_environment(self._run.config.env, self._run.config.verifier)
+
+    def _item(self, episode: Episode, group: int) -> Item:
+        return Item(
+            episode=ray.put(episode),
+            num_tokens=total(traffic_of(episode, self._run.chat)).tokens,
+            group=group,
+            part=episode.part,
+            is_demonstration=True,
+        )
 
     def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self._references)))
+        order = list(range(len(self._items)))
         Random(f"{self._seed}/{epoch}").shuffle(order)
-        return spread(order, self._parts)
+        return spread(order, [item.part for item in self._items])
 
 
 def spread(order: Sequence[int], parts: Sequence[str]) -> list[int]:

@@ -63,6 +63,13 @@ def flat_tasks(played: Iterable[Played]) -> set[int]:
     return {seed for seed, rewards in earned.items() if len(rewards) == 1}
 
 
+def failed_tasks(played: Iterable[Played]) -> list[int]:
+    """The seeds of those that no sample solved; not where environment or verifier failed, as they would again."""
+    summaries = list(played)
+    others = {one.task.seed for one in summaries if one.end in (EpisodeEnd.SOLVED, EpisodeEnd.FAILED)}
+    return sorted({one.task.seed for one in summaries} - others)
+
+
 def parts_row(played: Episodes, items: Sequence[Item]) -> dict[str, float]:
     """What was played and imitated of each part of a mixture, as metrics; empty without one."""
     row: dict[str, float] = {}

@@ -39,6 +39,7 @@ class Evaluator:
 
     def __init__(self, config: Config, actors: Actors, directory: RunDirectory, chat: ChatTokens) -> None:
         self._config, self._actors, self._directory, self._chat = config, actors, directory, chat
+        self._environments = suite_environments(config)
         self._training_targets: Any = None
 
     def run(
@@ -46,7 +47,7 @@ class Evaluator:
     ) -> tuple[list[dict[str, Any]], Traffic]:
         """One row for each suite and temperature; one is measured while the next is played. And all that was played."""
         config = self._config
-        environments, rows, moves, whole = suite_environments(config), [], [], Traffic()
+        rows, moves, whole = [], [], Traffic()
         if config.evaluation.regurgitation and self._training_targets is None:
             # Made once, while the first suite plays; routes with pictures take their time.
             self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
@@ -55,16 +56,16 @@ class Evaluator:
             references, traffic = self._play(suite, temperature)
             whole += traffic
             context = {"iteration": iteration, "suite": suite, "temperature": temperature}
-            rows.append(self._measure(references, *environments[suite], context))
+            rows.append(self._measure(references, *self._environments[suite], context))
             # The policy is its start before the first update, and a policy that draws nothing has no distribution.
             moves.append((references[: config.evaluation.kl_to_start if iteration and temperature else 0], temperature))
-        try:
-            distances = [{}] * len(rows)
-            if any(references for references, _ in moves):
-                distances = ray.get(_distances.options(num_cpus=0).remote(config.learner, moves))
-            return [{**row, **distance} for row, distance in zip(ray.get(rows), distances, strict=True)], whole
-        except RayTaskError as error:
-            raise error.as_instanceof_cause() from None
+        distances = [{}] * len(rows)
+        if any(references for references, _ in moves):
+            distances = self._moved(moves)
+        return [{**row, **distance} for row, distance in zip(_found(rows), distances, strict=True)], whole
+
+    def _moved(self, moves: Sequence[tuple[list[Any], float]]) -> list[dict[str, float]]:
+        return _found(_distances.options(num_cpus=0).remote(self._config.learner, moves))
 
     def distances(self, progress: Progress) -> tuple[dict[str, float], Traffic]:
         """How far the policy has moved from its start on each suite that does not wait for the end, by its name; and
@@ -79,7 +80,7 @@ class Evaluator:
             references, traffic = self._play(suite, temperature, num_tasks)
             moves.append((references[: evaluation.kl_to_start], temperature))
             whole += traffic
-        found = ray.get(_distances.options(num_cpus=0).remote(self._config.learner, moves))
+        found = self._moved(moves)
         return {f"kl/{suite}": told["kl_to_start"] for suite, told in zip(suites, found, strict=True) if told}, whole
 
     def generalisation_loss(self) -> tuple[dict[str, float], Traffic]:
@@ -100,7 +101,7 @@ class Evaluator:
     def _play(self, suite: str, temperature: float, most: int | None = None) -> tuple[list[Any], Traffic]:
         """The references of a suite's episodes, in the order of its tasks, and what went through the engines; of so
         many tasks at most."""
-        env, verifier = suite_environments(self._config)[suite]
+        env, verifier = self._environments[suite]
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         config = self._config.rollout.model_copy(update={"temperature": temperature})
         first, num_tasks = evaluation.first_seed, options.episodes or evaluation.episodes
@@ -136,6 +137,14 @@ class Evaluator:
 
 def _order(task: Task) -> tuple[int, int]:
     return task.seed, task.sample
+
+
+def _found(references: Any) -> Any:
+    """What tasks have found, or what went wrong in them."""
+    try:
+        return ray.get(references)
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
 
 
 @ray.remote

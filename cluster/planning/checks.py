@@ -14,7 +14,7 @@ from cluster.faults import Finding, note
 from cluster.planning.asked import every_environment
 from cluster.planning.demonstration_checks import demonstration_findings
 from cluster.planning.hardware import Hardware
-from cluster.planning.learning_checks import learning_findings
+from cluster.planning.learning_checks import gate_findings, learning_findings
 from cluster.planning.measuring_checks import measuring_findings
 from cluster.planning.model_checks import model_findings
 from cluster.planning.placement import Command
@@ -22,7 +22,6 @@ from cluster.planning.placement_checks import placement_findings
 from envs.catalog import find_environment
 from envs.mixture import rules_by_key
 from envs.protocol import EnvConfig
-from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from verifier.config import UnknownOutcome, VerifierConfig
 
@@ -38,7 +37,7 @@ def check(
     if command in ("sft", "compare"):
         found += _imitation(config)
     if command == "sft":
-        found += _gates(config.learner)
+        found += gate_findings(config.learner)
     elif command == "rl" and config.cluster.demonstrate_failed:
         found += _failed_tasks(config)
     if command != "evaluate":
@@ -122,30 +121,10 @@ def _imitation(config: Config) -> Iterator[Finding]:
         )
 
 
-def _gates(learner: LearnerConfig) -> Iterator[Finding]:
-    for name in ("sft_schedule", "rl_schedule"):
-        gate = getattr(learner, name).gate
-        if gate.by in learner.gates and gate != type(gate)():
-            yield Finding(
-                key=f"learner.{name}.gate.by",
-                value=gate.by,
-                rule="is measured of what is played, and sft plays nothing",
-                fix="leave the gate out, or imitate beside play: rl with cluster.demonstrations_per_iteration",
-            )
-
-
 def _failed_tasks(config: Config) -> Iterator[Finding]:
     """Of `cluster.demonstrate_failed`: whether there is anybody to demonstrate, and anything in it."""
     for key, (asked, _) in rules_by_key("env", config.env, config.verifier).items():
         yield from _demonstrator(config.data, key, asked)
-    mistakes, attempts = config.data.num_mistakes, config.env.max_attempts
-    if config.data.kind == "suboptimal" and mistakes >= attempts:
-        yield Finding(
-            key="data.num_mistakes",
-            value=mistakes,
-            rule=f"leaves no attempt of env.max_attempts={attempts} for the right answer",
-            fix="lower one or raise the other",
-        )
     if config.learner.sft_weight == 0:
         yield Finding(
             key="cluster.demonstrate_failed",

@@ -87,7 +87,7 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
     learned = (once + _traffic(config, architecture, batch, beside)).times(learner.epochs)
     found = []
     if command in ("rl", "compare"):
-        # What is drawn anew is played, and left out where it replaces nothing.
+        # Groups that are drawn anew are played, and not learned from.
         played = replace(once, valued=0).times(1 + learner.advantage.num_redraws)
         found.append(work("sampling", played, size.forward(played, attention=attention)))
         looks = learner.looks_for_logprobs(learner.minibatches)

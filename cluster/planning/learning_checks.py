@@ -25,6 +25,18 @@ def learning_findings(learner: LearnerConfig, *, elsewhere: bool) -> Iterator[Fi
         )
 
 
+def gate_findings(learner: LearnerConfig) -> Iterator[Finding]:
+    """Of `sft`, where there is nothing for a gate to go by."""
+    for name, schedule in (("sft_schedule", learner.sft_schedule), ("rl_schedule", learner.rl_schedule)):
+        if schedule.gate.is_set:
+            yield Finding(
+                key=f"learner.{name}.gate.by",
+                value=schedule.gate.by,
+                rule="is measured of what is played, and sft plays nothing",
+                fix="leave the gate out, or imitate beside play: rl with cluster.demonstrations_per_iteration",
+            )
+
+
 def _credit(learner: LearnerConfig) -> Iterator[Finding]:
     kind = learner.advantage.kind
     critic = learner.value_head

@@ -10,6 +10,7 @@ what the next answer is given. Files are written and read in `learner.demonstrat
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -47,18 +48,14 @@ def make_demonstrations(env: Env, config: DemonstrationConfig) -> Iterator[Demon
     if config.file is not None:
         yield from read_demonstrations(Path(config.file))
         return
-    demonstrators: dict[str, _Demonstrator] = {}
     num_made, num_unsolved = 0, Counter[str]()
-    seed = config.first_seed
-    while num_made < config.count:
-        part, asks = part_of(env, seed)
-        if part not in demonstrators:
-            demonstrators[part] = _Demonstrator(asks, config, part)
-        demonstration, solved = demonstrators[part].play(seed)
-        seed += 1
+    for demonstration, solved in _played(env, config, count(config.first_seed)):
+        part = demonstration.part
         if solved:
             num_made, num_unsolved[part] = num_made + 1, 0
             yield demonstration
+            if num_made == config.count:
+                return
             continue
         num_unsolved[part] += 1
         if num_unsolved[part] == MAX_UNSOLVED:
@@ -72,11 +69,17 @@ def make_demonstrations(env: Env, config: DemonstrationConfig) -> Iterator[Demon
 
 def demonstrate(env: Env, config: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[Demonstration]:
     """Of these tasks, those that the demonstrator solves."""
+    return (demonstration for demonstration, solved in _played(env, config, seeds) if solved)
+
+
+def _played(env: Env, config: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[tuple[Demonstration, bool]]:
+    """Each task's demonstration, and whether the demonstrator solved it."""
+    demonstrators: dict[str, _Demonstrator] = {}
     for seed in seeds:
         part, asks = part_of(env, seed)
-        demonstration, solved = _Demonstrator(asks, config, part).play(seed)
-        if solved:
-            yield demonstration
+        if part not in demonstrators:
+            demonstrators[part] = _Demonstrator(asks, config, part)
+        yield demonstrators[part].play(seed)
 
 
 def to_episode(demonstration: Demonstration, chat: "ChatTokens") -> "Episode":

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.planning.hardware import look
 from envs.general_points import Config as GeneralPoints
+from envs.protocol import EnvConfig
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.episode import Episode
 from rollout.play import Task
@@ -85,11 +86,11 @@ def _ours(model: Path, sizes: Sizes) -> tuple[float, float, list[Job]]:
     """(a): median tokens/s and episodes/s, and one round's jobs."""
     worker = start_worker("rollout-0", model, CONFIG, num_gpus=min(1, look().num_gpus))
     ray.get(worker.start.remote())
-    _play(worker, range(sizes.num_episodes))
+    play(worker, range(sizes.num_episodes))
     speeds, per_second, jobs = [], [], []
     for number in range(1, sizes.num_rounds + 1):
         first = 1000 * number
-        episodes, seconds = _play(worker, range(first, first + sizes.num_episodes))
+        episodes, seconds = play(worker, range(first, first + sizes.num_episodes))
         jobs = [job for episode in episodes for job in _jobs(episode)]
         speeds.append(sum(num for _, num in jobs) / seconds)
         per_second.append(len(episodes) / seconds)
@@ -106,10 +107,13 @@ def _offline(model: Path, jobs: list[Job], num_rounds: int) -> float:
     return sum(num for _, num in jobs) / statistics.median(seconds[1:])
 
 
-def _play(worker: Any, seeds: range) -> tuple[list[Episode], float]:
+def play(
+    worker: Any, seeds: range, env: EnvConfig = ENVIRONMENT, config: RolloutConfig = CONFIG
+) -> tuple[list[Episode], float]:
+    """Those tasks' episodes, and how many seconds they took."""
     tasks = [Task(seed=seed) for seed in seeds]
     started = time.perf_counter()
-    played = list(stream("rollout-0", worker, ENVIRONMENT, VerifierConfig(), tasks, CONFIG))
+    played = list(stream("rollout-0", worker, env, VerifierConfig(), tasks, config))
     seconds = time.perf_counter() - started
     return ray.get([reference for _, reference in played]), seconds
 

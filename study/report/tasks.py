@@ -16,9 +16,9 @@ from study.report.findings import Findings
 from study.report.records import Study
 
 WORDS: Mapping[Shift, str] = {"none": "training rule", "rule": "shifted rule", "look": "shifted look"}
+"""What suites are called where those of several studies stand together."""
 ROWS: Mapping[Shift, str] = {shift: f"{words.replace(' ', chr(10))} (%)" for shift, words in WORDS.items()}
 """The same beside a row of small axes, whose height has no room for it in one line."""
-"""What suites are called where those of several studies stand together."""
 
 
 @dataclass(frozen=True, slots=True)

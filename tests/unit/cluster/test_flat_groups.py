@@ -1,5 +1,7 @@
 """Samples of one task that all earned the same teach nothing: other tasks are played for them, or they are left out."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from cluster.config import Config, load_config
 from cluster.iteration.play_ahead import tasks_instead_of, tasks_of
 from cluster.iteration.played import choose
-from cluster.iteration.rows import flat_tasks, rollout_row
+from cluster.iteration.rows import failed_tasks, flat_tasks, rollout_row
 from rollout.episode import EpisodeEnd
 from rollout.play import Task
 from rollout.traffic import Traffic
@@ -84,6 +86,13 @@ def test_what_is_flat_is_not_learned_from(flat_groups: str) -> None:
 def test_where_all_are_flat_a_few_stay_for_the_update_to_have_some() -> None:
     episodes = [played(seed, sample, -1.0) for seed in range(2) for sample in range(3)]
     assert len(choose(episodes, 0, config())) == 1
+
+
+def test_what_failed_is_what_no_sample_solved_and_nothing_broke() -> None:
+    episodes = [played(seed, sample, reward)[0] for seed in (3, 1, 2) for sample, reward in enumerate((-1, seed - 2.0))]
+    assert failed_tasks(episodes) == [1, 2]
+    broken = replace(episodes[-1], end=EpisodeEnd.FAILED)
+    assert failed_tasks([*episodes[:-1], broken]) == [1]
 
 
 def test_one_sample_a_task_is_no_group() -> None:
