@@ -1,6 +1,7 @@
 """What DeepSpeed is told: its configuration, and the optimizer that it works with.
 
     deepspeed_options   a configuration as `deepspeed.initialize` takes it
+    standing_options    the same for a model that does not learn, shared at stage 3
     make_optimizer      AdamW over the trained parameters, in groups
     optimizer_options   the part of it that a configuration decides and a checkpoint does not
 
@@ -61,6 +62,17 @@ def deepspeed_options(
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def standing_options(*, dtype: str, num_ranks: int) -> dict[str, Any]:
+    """For a model without an optimizer, whose weights lie with all ranks."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": num_ranks,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": WHOLE_PARAMETER_NUMEL},
     }
 
 

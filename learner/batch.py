@@ -24,14 +24,13 @@ import numpy.typing as npt
 import torch
 from PIL.Image import Image
 
+from learner.limits import WIDEST
 from rollout.traffic import Traffic, total
 
 Layout = Literal["padded", "rows", "flat"]
 
 LITTLE = 0.03
 """Rows of several sequences are made wider until no more of them than this is empty."""
-WIDEST = 4
-"""They are at most so many times as wide as the longest sequence."""
 
 
 class BatchError(ValueError):
@@ -93,6 +92,12 @@ class MicroBatch:
     """What of sequences goes through the model, neither padding nor filler."""
     told: "MicroBatch | None" = None
     """The same sequences, row by row, as a teacher sees them, where he is told more."""
+    seen: dict[Any, Any] = field(default_factory=dict)
+    """What models whose eyes do not learn have said of its pictures, by model: it is the same whenever they look."""
+
+    def through(self, model: Any) -> Traffic:
+        """What of it goes through a model that is asked now."""
+        return self.traffic.without_pictures() if model in self.seen else self.traffic
 
     @property
     def num_tokens(self) -> int:

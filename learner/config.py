@@ -191,6 +191,17 @@ class LearnerConfig(Options):
         return self.looks_for_logprobs(num_steps) or self.advantage.needs_values or self.asks_the_start
 
     @property
+    def asks_again(self) -> bool:
+        """Whether the same is asked of the policy more than once in an update."""
+        return self.epochs > 1 or self.looks_for_logprobs(self.minibatches) or self.advantage.needs_values
+
+    @property
+    def keeps_pictures(self) -> bool:
+        """Whether what tower and projector say of a picture is kept through an update, since neither learns."""
+        are_frozen = {"vision_tower", "projector"} <= set(self.freeze)
+        return self.asks_again and (are_frozen or bool(self.lora.rank and not self.lora.target_modules))
+
+    @property
     def asks_the_start(self) -> bool:
         """Whether played tokens are held against the initial policy before the first step."""
         return bool(self.loss.kl_coefficient or self.loss.reward_kl.coefficient) or self.advantage.kind == "dpo"

@@ -1,4 +1,4 @@
-"""DeepSpeed: one model, trained by several processes together. No other file imports it.
+"""DeepSpeed: one model, trained by several processes together.
 
     join_ranks          makes this process one rank of several
     DistributedEngine   .module(…) → a loss;  .accumulate(loss), as often as wanted;  .step()

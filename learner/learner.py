@@ -101,7 +101,7 @@ class Learner:
         entropy = entropy_of(parts, self.engine.sum) if "entropy" in config.gates else None
         weights = weights_of(config, self.version, success, entropy)
         with clock("prepare"):
-            work = self._prepare(weights.count(parts, is_taught=config.distillation.teacher is not None))
+            work = self.prepared(weights.count(parts, is_taught=config.distillation.teacher is not None))
         metrics: dict[str, float] = {}
         looked = compared = Traffic()
         plays = self.engine.largest(int(any(not sequence.is_demonstration for sequence in work.sequences)))
@@ -127,7 +127,7 @@ class Learner:
     def loss_of(self, sequences: Sequence[TrainingSequence]) -> tuple[float, Traffic]:
         """The mean cross-entropy of demonstrations, weighed as in training, without learning from them; and how much
         that was."""
-        work = self._prepare([sequences])
+        work = self.prepared([sequences])
         sums = np.zeros(2)
         for batch in work.batches():
             predictions = self._scorer.predict(batch, work.table)
@@ -146,7 +146,7 @@ class Learner:
         self.version = state["version"]
         self.reward_kl = state.get("reward_kl", self.reward_kl)
 
-    def _prepare(self, parts: Sequence[Sequence[TrainingSequence]]) -> Work:
+    def prepared(self, parts: Sequence[Sequence[TrainingSequence]]) -> Work:
         """Columns and micro-batches, as many on every rank."""
         versions = [int(each.versions.max()) for part in parts for each in part if not each.is_demonstration]
         newest = max(versions, default=-1)

@@ -18,7 +18,7 @@ from learner.config import LearnerConfig
 from learner.scorer import Scorer
 from learner.token_scorer import Mode
 from learner.token_table import TokenTable
-from rollout.traffic import Traffic, total
+from rollout.traffic import Traffic
 
 
 @torch.no_grad()
@@ -27,8 +27,10 @@ def look(
 ) -> tuple[Traffic, Traffic]:
     """Fill in the table's columns; what went through the policy, and through the initial one."""
     needs_old, needs_values = config.looks_for_logprobs(num_steps), config.advantage.needs_values
+    looked = compared = Traffic()
     for batch in batches:
         if needs_old or needs_values:
+            looked += batch.through(scorer.policy)
             predictions = scorer.predict(batch, table, Mode.LOGPROBS if needs_old else Mode.VALUES)
             if needs_old:
                 table.old_logprobs[batch.numbers] = predictions.logprobs.float().cpu()
@@ -36,11 +38,10 @@ def look(
                 table.values[batch.numbers] = predictions.values.cpu()
                 table.after[batch.end_numbers] = predictions.after.cpu()
         if config.asks_the_start:
+            compared += batch.through(scorer.beginning)
             reference = scorer.predict_reference(batch, table)
             table.reference_logprobs[batch.numbers] = reference.logprobs.float().cpu()
-    whole = total(batch.traffic for batch in batches)
-    looked = whole if needs_old else replace(whole, scored=0) if needs_values else Traffic()
-    return looked, whole if config.asks_the_start else Traffic()
+    return looked if needs_old else replace(looked, scored=0), compared
 
 
 def gaps(table: TokenTable, gather: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:

@@ -62,6 +62,7 @@ class PolicyModel(nn.Module):
         self.stops_gradient = value_head.stop_gradient
         self.critic_learns_alone = False
         self.keeps_states, self.states = False, None
+        self.keeps_pictures = False
         self._forbidden = list(chat.forbidden_token_ids)
 
     def forward(
@@ -134,7 +135,10 @@ class PolicyModel(nn.Module):
     def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """[B * R, width]"""
         inputs = cast(batch.inputs, self.backbone.dtype)
-        return self.family.hidden_states(self.backbone, batch.token_ids, inputs).flatten(0, 1)
+        if self.keeps_pictures and "pixel_values" in inputs and self not in batch.seen:
+            with torch.no_grad():
+                batch.seen[self] = self.family.seen(self.backbone, inputs)
+        return self.family.hidden_states(self.backbone, batch.token_ids, inputs, batch.seen.get(self)).flatten(0, 1)
 
 
 def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> PolicyModel:
@@ -154,6 +158,8 @@ def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> Policy
     torch.manual_seed(config.seed)
     policy = PolicyModel(backbone, config.value_head, chat)
     policy.value_head.to(backbone.dtype)
+    learned = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
+    policy.keeps_pictures = config.asks_again and all(part_of(name) == "language_model" for name in learned)
     if config.deepspeed.gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
         # Transformers asks for gradients of all embeddings too, which another way of checkpointing needs: with this one

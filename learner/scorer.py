@@ -1,5 +1,7 @@
 """What the policy says of micro-batches, and what the policy that it began as, or a teacher, says."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -8,6 +10,7 @@ from learner.batch import MicroBatch
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_backbone
+from learner.standing import at_hand, stand
 from learner.token_scorer import Distributions, Mode
 from learner.token_table import TokenTable
 from rollout.transcript import ChatTokens
@@ -19,7 +22,7 @@ class Scorer:
     def __init__(
         self, engine: DistributedEngine, policy: PolicyModel, config: LearnerConfig, temperature: float
     ) -> None:
-        self._engine, self._policy, self._config, self._temperature = engine, policy, config, temperature
+        self._engine, self.policy, self._config, self._temperature = engine, policy, config, temperature
         self._reference: PolicyModel | None = None
         self._teacher: PolicyModel | None = None
 
@@ -33,7 +36,7 @@ class Scorer:
         if teacher.other_model is not None:
             self._teacher = self._loaded_teacher(Path(teacher.other_model), chat)
         elif teacher.teacher is not None:
-            self._teacher = self._policy
+            self._teacher = self.policy
 
     def _loaded_teacher(self, folder: Path, chat: ChatTokens) -> PolicyModel:
         teacher = self._loaded(folder, chat)
@@ -44,7 +47,7 @@ class Scorer:
                 for name, weight in model.backbone.named_parameters()
                 if "lora_" not in name
             }
-            for model in (self._policy, teacher)
+            for model in (self.policy, teacher)
         )
         if own != other:
             raise ModelError(
@@ -55,12 +58,30 @@ class Scorer:
 
     def _loaded(self, folder: Path, chat: ChatTokens) -> PolicyModel:
         model = PolicyModel(load_backbone(folder, self._config.dtype), self._config.value_head, chat)
-        return model.requires_grad_(False).to(device=self.device, dtype=self._policy.backbone.dtype)
+        model = model.to(device=self.device, dtype=self.policy.backbone.dtype)
+        return stand(model, self._config.deepspeed, self._config.dtype)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self._policy.parameters()).device
+        return next(self.policy.parameters()).device
+
+    @property
+    def beginning(self) -> PolicyModel:
+        """What `predict_reference` asks."""
+        return self._reference or self.policy
+
+    @property
+    def compared(self) -> PolicyModel:
+        """What `reference_distributions` asks."""
+        return self._teacher or self.beginning
+
+    @contextmanager
+    def comparing(self, compares: bool) -> Iterator[None]:
+        """Around a forward and backward pass in which `reference_distributions` are asked; entered by all ranks."""
+        apart = compares and self.compared is not self.policy
+        with at_hand(self.compared.output_layer.parameters() if apart else ()):
+            yield
 
     def predict(
         self,
@@ -77,7 +98,7 @@ class Scorer:
         """By the policy as it was in the beginning."""
         if self._reference is not None:
             return self._reference(*self._asked(batch, table))
-        with adapters_off(self._policy):
+        with adapters_off(self.policy):
             return self._engine.module(*self._asked(batch, table))
 
     def reference_distributions(self, batch: MicroBatch, table: TokenTable) -> Distributions:
@@ -85,11 +106,11 @@ class Scorer:
         model = self._teacher or self._reference
         if model is not None:
             return model.distributions(*self._asked(batch.told or batch, table))
-        with adapters_off(self._policy):
-            of = self._policy.distributions(*self._asked(batch, table))
+        with adapters_off(self.policy):
+            of = self.policy.distributions(*self._asked(batch, table))
 
         def of_beginning(rows: slice) -> torch.Tensor:
-            with adapters_off(self._policy.output_layer):
+            with adapters_off(self.policy.output_layer):
                 return of(rows)
 
         return of_beginning

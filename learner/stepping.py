@@ -66,14 +66,15 @@ class Stepping:
             before = statistics.sums.copy()
             for batch in work.steps[step]:
                 compares = self._compares(context)
+                trained += batch.through(self.policy)
+                compared += (batch.told or batch).through(self.scorer.compared) if compares else Traffic()
                 reference = self.scorer.reference_distributions(batch, work.table) if compares else None
-                predictions = self.scorer.predict(batch, work.table, self._mode(context), reference)
-                found = losses(predictions, batch.numbers.to(work.table.rewards.device), context)
-                if pulls is not None:
-                    pulls.add(found)
-                self.engine.accumulate(sum(found.values(), _nothing(predictions)))
-                trained += batch.traffic
-                compared += (batch.told or batch).traffic if compares else Traffic()
+                with self.scorer.comparing(compares):
+                    predictions = self.scorer.predict(batch, work.table, self._mode(context), reference)
+                    found = losses(predictions, batch.numbers.to(work.table.rewards.device), context)
+                    if pulls is not None:
+                        pulls.add(found)
+                    self.engine.accumulate(sum(found.values(), _nothing(predictions)))
             reports.append(self.engine.step(only=CRITIC if alone else None))
             limit = self.config.loss.target_kl
             if limit is not None and statistics.since(before, "kl_old", self.engine.sum) > limit:

@@ -19,12 +19,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-FEW_LOGITS = 2**21
-"""So many numbers (8 MiB) are made at once."""
+from learner.limits import COPIES, FEW_LOGITS, LEARNED_COPIES
+
 SHARE = 0.25
-"""Of more than these, such a part at once, all copies of it counted: smaller parts take longer."""
-COPIES, LEARNED_COPIES = 3, 8
-"""How many are alive at a time, without gradients or in PyTorch's fused cross-entropy, and where gradients pass."""
+"""Of more than a few logits, such a part at once, all copies of it counted: smaller parts take longer."""
 
 Distributions = Callable[[slice], torch.Tensor]
 """Which of the n tokens  →  [of these, V] their log-distributions."""

@@ -8,7 +8,7 @@ total(traffic)                        →  Traffic of all
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -43,6 +43,10 @@ class Traffic:
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+
+    def without_pictures(self) -> "Traffic":
+        """Where what tower and projector say of the pictures is known already."""
+        return replace(self, picture_tokens=0, patches=0, patch_pairs=0)
 
     def times(self, numerator: int, denominator: int = 1) -> "Traffic":
         """As often, rounded down."""

@@ -35,6 +35,19 @@ class UnreadableModel(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tower:
+    """A vision tower's shape."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    patch_values: int
+    """What of a picture becomes a patch."""
+    is_gated: bool
+    """Whether its feed-forward layers have two wide ones, of which one is a gate, or one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """A model's shape."""
 
@@ -66,6 +79,8 @@ class Architecture:
     """Patches along a side of what becomes one token."""
     picture_size: int | None = None
     """Pixels along a side that every picture is brought to; None where each keeps its own."""
+    tower: Tower | None = None
+    """What looks at pictures."""
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -142,11 +157,13 @@ def _from_config(config: Mapping[str, Any], source: str) -> Architecture:
     tensors, of_pictures = [*_text_tensors(shape, family, is_tied=is_tied)], {}
     if vision is not None and family != "mllama":
         scale = int(config.get("scale_factor", 1))
-        tensors += _vision_tensors(vision, width, scale)
+        tower = _tower(vision, family)
+        tensors += _vision_tensors(vision, tower, width, scale)
         of_pictures = {
             "patch_size": int(vision["patch_size"]),
             "merged": _patches_a_side(vision, scale),
             "picture_size": vision.get("image_size"),
+            "tower": tower,
         }
     return Architecture(
         model_type=family,
@@ -183,23 +200,31 @@ def _text_tensors(shape: Mapping[str, int], family: str, *, is_tied: bool) -> It
         yield OUTPUT_LAYER, (shape["vocab_size"], width)
 
 
-def _vision_tensors(vision: Mapping[str, Any], text_width: int, scale_factor: int) -> Iterator[Tensor]:
-    """A vision transformer, and what brings the patches that it merges to the language model's width."""
+def _tower(vision: Mapping[str, Any], family: str) -> Tower:
     width = int(vision.get("embed_dim") or vision["hidden_size"])
     inner = int(vision["intermediate_size"] if "intermediate_size" in vision else vision.get("mlp_ratio", 4) * width)
-    depth = int(vision["depth"] if "depth" in vision else vision["num_hidden_layers"])
-    patch = 3 * int(vision.get("temporal_patch_size", 1)) * int(vision["patch_size"]) ** 2
+    return Tower(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_layers=int(vision["depth"] if "depth" in vision else vision["num_hidden_layers"]),
+        patch_values=3 * int(vision.get("temporal_patch_size", 1)) * int(vision["patch_size"]) ** 2,
+        is_gated=family == "qwen2_5_vl",
+    )
+
+
+def _vision_tensors(vision: Mapping[str, Any], tower: Tower, text_width: int, scale_factor: int) -> Iterator[Tensor]:
+    """A vision transformer, and what brings the patches that it merges to the language model's width."""
+    width, inner = tower.hidden_size, tower.intermediate_size
     positions = (int(vision.get("image_size", 0)) // int(vision["patch_size"])) ** 2
-    yield "visual.patch_embed.weight", (width, patch)
+    yield "visual.patch_embed.weight", (width, tower.patch_values)
     yield "visual.pos_embed.weight", (int(vision.get("num_position_embeddings", positions)), width)
-    # Two wide layers in Qwen2.5-VL, of which one is a gate; other towers have one wide layer and one back.
-    wide = {"gate_proj": inner, "up_proj": inner} if inner < 3 * width else {"fc1": inner}
-    for layer in range(depth):
+    wide = {"gate_proj": inner, "up_proj": inner} if tower.is_gated else {"fc1": inner}
+    for layer in range(tower.num_layers):
         block = f"visual.blocks.{layer}"
         yield f"{block}.attn.qkv.weight", (3 * width, width)
         yield f"{block}.attn.proj.weight", (width, width)
         yield from ((f"{block}.mlp.{name}.weight", (size, width)) for name, size in wide.items())
-        yield f"{block}.mlp.{'down_proj' if len(wide) == 2 else 'fc2'}.weight", (width, inner)
+        yield f"{block}.mlp.{'down_proj' if tower.is_gated else 'fc2'}.weight", (width, inner)
         yield f"{block}.norms_and_biases", (7 * width + 2 * inner,)
     merged = width * _patches_a_side(vision, scale_factor) ** 2
     for merger in range(1 + len(vision.get("deepstack_visual_indexes") or ())):

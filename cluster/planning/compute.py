@@ -2,6 +2,7 @@
 
 size_of(architecture, learner)              →  ModelSize: the same that the learner counts in the loaded model
 work_of(config, command, architecture, …)   →  Work, Work, …: sampling, looking, learning
+micro_batch_at_most(config, …)              →  Traffic of one micro-batch
 """
 
 from collections.abc import Iterator
@@ -82,10 +83,11 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
 
     if command == "evaluate":
         return [evaluation_of(config, architecture, batch, batch.episodes_per_evaluation + batch.episodes_at_end)]
-    once = _traffic(config, architecture, batch, batch.num_episodes)
+    once = traffic_at_most(config, architecture, batch, batch.num_episodes)
     beside = 0 if command == "sft" else _num_demonstrations(config)
-    learned = (once + _traffic(config, architecture, batch, beside)).times(learner.epochs)
-    found = []
+    imitated = traffic_at_most(config, architecture, batch, beside)
+    learned = (once + imitated).times(learner.epochs)
+    found, new = [], once + imitated
     if command in ("rl", "compare"):
         # Groups that are drawn anew are played, and not learned from.
         played = replace(once, valued=0).times(1 + learner.advantage.num_redraws)
@@ -95,6 +97,7 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
             # Where only values are wanted, the output layer does not run.
             seen = once if looks else replace(once, scored=0)
             found.append(work("log-probabilities and values beforehand", seen, size.look(seen, attention=attention)))
+            new = imitated
     plays = command != "sft" and not learner.imitate_successes
     if learner.asks_the_start if plays else learner.sft.kl_coefficient:
         compared = once if plays else learned
@@ -104,6 +107,9 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
         told = len(learner.distillation.context.encode()) + bool(learner.distillation.context)
         asked = replace(learned, tokens=learned.tokens + told * batch.num_episodes * batch.contexts_per_episode)
         found.append(work("the teacher's opinion", asked, size.forward(asked, attention=attention)))
+    if learner.keeps_pictures:
+        pictures = {name: getattr(new, name) for name in ("picture_tokens", "patches", "patch_pairs")}
+        learned = replace(learned, **pictures)
     kept = size_of(architecture, _that_keeps_activations(learner)).learn(learned, attention=attention)
     found.append(work("learning", learned, kept))
     if learner.deepspeed.gradient_checkpointing:
@@ -121,7 +127,7 @@ def _num_demonstrations(config: Config) -> int:
 
 def evaluation_of(config: Config, architecture: Architecture, batch: "Batch", num_episodes: int) -> Work:
     """Playing so many episodes without learning from them."""
-    traffic = replace(_traffic(config, architecture, batch, num_episodes), valued=0)
+    traffic = replace(traffic_at_most(config, architecture, batch, num_episodes), valued=0)
     size, attention = size_of(architecture, config.learner), config.cluster.compute.attention
     return Work(what="sampling", num_tokens=traffic.tokens, flops=float(size.forward(traffic, attention=attention)))
 
@@ -131,7 +137,7 @@ def _that_keeps_activations(learner: LearnerConfig) -> LearnerConfig:
     return learner.model_copy(update={"deepspeed": keeps})
 
 
-def _traffic(config: Config, architecture: Architecture, batch: "Batch", num_episodes: int) -> Traffic:
+def traffic_at_most(config: Config, architecture: Architecture, batch: "Batch", num_episodes: int) -> Traffic:
     """Of so many episodes at their longest, each dialogue with its picture where any is shown."""
     dialogues, length = num_episodes * batch.contexts_per_episode, config.rollout.engine.max_context_tokens
     drawn = num_episodes * (batch.num_answers // batch.num_episodes) * config.rollout.max_answer_tokens
@@ -144,6 +150,12 @@ def _traffic(config: Config, architecture: Architecture, batch: "Batch", num_epi
         pairs=dialogues * length * (length + 1) // 2,
     )
     return of_words + _picture(architecture, widest).times(dialogues) if widest else of_words
+
+
+def micro_batch_at_most(config: Config, architecture: Architecture, batch: "Batch") -> Traffic:
+    """Of a micro-batch that is full of such dialogues."""
+    whole = traffic_at_most(config, architecture, batch, batch.num_episodes)
+    return whole.times(config.learner.micro_batch_tokens, max(1, whole.tokens))
 
 
 def _picture_size(env: EnvConfig) -> int:

@@ -1,6 +1,6 @@
 """What a plan expects each device to hold, in GiB: exact where it is arithmetic, and an estimate for activations.
 
-    memory_of(config, architecture, placement, hardware)   →  Memory of each kind of device: rows, and whether they fit
+    memory_of(config, architecture, placement, …)          →  Memory of each kind of device: rows, and whether they fit
     cache_of(config, architecture, hardware)               →  Cache: what an engine can keep of contexts
 
 P parameters, of which T are trained by R ranks; b bytes to a value of the model, which is 2 in bfloat16:
@@ -17,21 +17,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cluster.config import Config
+from cluster.planning.activations import BYTES, FP32_BYTES, activation_bytes
 from cluster.planning.architecture import Architecture
 from cluster.planning.hardware import GIB, Hardware
 from cluster.planning.placement import Placement
 from learner.config import LearnerConfig
+from learner.limits import WIDEST
+from rollout.traffic import Traffic
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-FP32_BYTES = 4
 HOST = "each host"
 PROCESS_GIB = 1.0
 """What a process takes before it holds any weights: libraries, and the context of its device."""
 OPTIMIZER_ROW = "learner: AdamW and fp32 weights"
-SAMPLED_SHARE = 0.5
-"""Which part of a micro-batch's tokens is taken to be sampled: only they have logits."""
-LOGIT_SHARE = 0.35
-"""How much of all logits is held at once: they are made for a few tokens at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +77,21 @@ class Cache:
 
 
 def memory_of(
-    config: Config, architecture: Architecture, placement: Placement, hardware: Hardware
+    config: Config,
+    architecture: Architecture,
+    placement: Placement,
+    hardware: Hardware,
+    traffic: Traffic,
+    picture_tokens: int,
 ) -> tuple[Memory, ...]:
-    """The device of a learner rank, that of an engine where it is another, and the host."""
+    """The device of a learner rank, that of an engine where it is another, and the host; `traffic` is of one
+    micro-batch, `picture_tokens` of an update."""
     has_learner = any(actor.role == "learner" for actor in placement.actors)
     on_gpu = config.cluster.placement != "cpu"
-    learner = learner_rows(config.learner, architecture, rests=config.learner.rests) if has_learner else {}
+    learner = learner_rows(config.learner, architecture, traffic, _row_width(config)) if has_learner else {}
+    if learner and config.learner.keeps_pictures:
+        values = picture_tokens / config.learner.num_ranks * architecture.hidden_size
+        learner["learner: what frozen eyes see"] = (0.0, values * BYTES[config.learner.dtype] / GIB)
     host = _host_rows(config, architecture, placement, learner)
     whole_host = Memory(device=HOST, room=hardware.memory_gib, rows=host)
     if not on_gpu:
@@ -134,9 +140,10 @@ def value_head_parameters(learner: LearnerConfig, architecture: Architecture) ->
 
 
 def learner_rows(
-    learner: LearnerConfig, architecture: Architecture, *, rests: bool = False
+    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, row_width: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """What one rank holds on its device, as GiB while others play and while it learns."""
+    """What one rank holds on its device, as GiB while others play and while it learns; `traffic` is of a micro-batch,
+    `row_width` of its rows where several sequences share one."""
     value_bytes, ranks = BYTES[learner.dtype], learner.num_ranks
     trained = trained_parameters(learner, architecture)
     whole = architecture.num_parameters + value_head_parameters(learner, architecture)
@@ -149,8 +156,11 @@ def learner_rows(
     rows = {
         "learner: weights": (weights, weights),
         f"learner: gradients (ZeRO {stage})": (0.0, gradients),
-        f"{OPTIMIZER_ROW} (ZeRO {stage})": (0.0 if rests else optimizer, optimizer),
-        "learner: activations and logits (estimate)": (0.0, activation_bytes(learner, architecture)),
+        f"{OPTIMIZER_ROW} (ZeRO {stage})": (0.0 if learner.rests else optimizer, optimizer),
+        "learner: activations and logits (estimate)": (
+            0.0,
+            activation_bytes(learner, architecture, traffic, row_width),
+        ),
     }
     if learner.optimizer.pull_to_start:
         rows["learner: where weights began"] = (trained * FP32_BYTES / (ranks if stage else 1),) * 2
@@ -162,15 +172,11 @@ def learner_rows(
     return {what: (resting / GIB, learning / GIB) for what, (resting, learning) in rows.items()}
 
 
-def activation_bytes(learner: LearnerConfig, architecture: Architecture) -> float:
-    """What a forward keeps for the backward: with checkpointing a layer's input each and all of one layer."""
-    value_bytes = BYTES[learner.dtype]
-    width = architecture.hidden_size
-    layer = value_bytes * (8 * width + 4 * architecture.intermediate_size)
-    layers = architecture.num_layers
-    per_token = layers * value_bytes * width + layer if learner.deepspeed.gradient_checkpointing else layers * layer
-    logits = SAMPLED_SHARE * LOGIT_SHARE * FP32_BYTES * architecture.vocab_size
-    return learner.micro_batch_tokens * (per_token + logits)
+def _row_width(config: Config) -> int:
+    learner = config.learner
+    if learner.layout != "rows":
+        return 0
+    return min(learner.micro_batch_tokens // 2, WIDEST * config.rollout.engine.max_context_tokens)
 
 
 def _rows(learner: Mapping[str, tuple[float, float]], processes: float) -> tuple[MemoryRow, ...]:

@@ -16,6 +16,8 @@ from rollout.transcript import ChatTokens
 
 OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 """What a processor makes of its text: as long as that, and not as a micro-batch's rows."""
+OF_PICTURES = ("pixel_values", "pixel_attention_mask", "image_grid_thw")
+"""What a model's tower is told."""
 
 
 class Family:
@@ -77,9 +79,21 @@ class Family:
         images = [image for row in rows for each in row for image in each.images]
         return told | (self._prepared(images) if images else {})
 
-    def hidden_states(self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """[B, R, width] of the last layer."""
-        return backbone.base_model(input_ids=token_ids, use_cache=False, **inputs).last_hidden_state
+    def seen(self, backbone: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
+        """What tower and projector say of the pictures, as `hidden_states` takes it."""
+        shown = {name: inputs[name] for name in OF_PICTURES if name in inputs}
+        return {"image": backbone.base_model.get_image_features(**shown, return_dict=True)}
+
+    def hidden_states(
+        self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor], seen: Any = None
+    ) -> torch.Tensor:
+        """[B, R, width] of the last layer; `seen`, where that is known already."""
+        told: dict[str, Any] = dict(inputs)
+        if seen is not None:
+            told = {name: value for name, value in inputs.items() if name not in OF_PICTURES}
+            # A copy: the model adds to what it is given.
+            told["mm_encoder_outputs"] = dict(seen)
+        return backbone.base_model(input_ids=token_ids, use_cache=False, **told).last_hidden_state
 
     @torch.no_grad()
     def check(self, backbone: Any) -> None:

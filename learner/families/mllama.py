@@ -62,13 +62,19 @@ class MllamaFamily(Family):
         arrays = zip(_OURS, (shown, sees, is_before), strict=True)
         return {name: torch.from_numpy(array) for name, array in arrays}
 
-    def hidden_states(self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def seen(self, backbone: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
+        model = backbone.base_model
+        pictures = {name: inputs[name] for name in ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}
+        return model.multi_modal_projector(model.vision_model(**pictures).last_hidden_state)
+
+    def hidden_states(
+        self, backbone: Any, token_ids: torch.Tensor, inputs: Mapping[str, torch.Tensor], seen: Any = None
+    ) -> torch.Tensor:
         if "pixel_values" not in inputs:
             return super().hidden_states(backbone, token_ids, inputs)
         model = backbone.base_model
         shown, sees, is_before = (inputs[name] for name in _OURS)
-        pictures = {name: inputs[name] for name in ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}
-        states = model.multi_modal_projector(model.vision_model(**pictures).last_hidden_state)
+        states = self.seen(backbone, inputs) if seen is None else seen
         states_of_tile, size = states.shape[-2:]
         whole = torch.cat([states.flatten(0, 1), states.new_zeros(1, *states.shape[2:])])
         rows = torch.cat([whole[shown].reshape(len(shown), -1, size), states.new_zeros(len(shown), 1, size)], 1)

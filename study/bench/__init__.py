@@ -2,6 +2,7 @@
 
 import json
 from importlib import import_module
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,16 +16,17 @@ BENCHES = {
     "rollout": "study.bench.rollout:rows",
     "sync": "study.bench.sync:rows",
     "learner": "study.bench.learner:rows",
+    "shape": "study.bench.learner_shape:rows",
     "loop": "study.bench.loop:rows",
     "rounding": "study.bench.rounding:rows",
 }
 """What can be measured → who measures it; nothing is imported before it is asked for."""
 
 
-def run(what: str) -> None:
+def run(what: str, **options: Any) -> None:
     """Measure, print the table, then the line."""
     module, function = BENCHES[what].split(":")
-    rows: list[Row] = getattr(import_module(module), function)()
+    rows: list[Row] = getattr(import_module(module), function)(**options)
     table = Table("what", "figure", "unit")
     for name, figure, unit in rows:
         table.add_row(name, f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}", unit)

@@ -1,15 +1,33 @@
-"""Measure, print a table and one line of JSON."""
+"""Measure, print a table and one line of JSON.
+
+ruleshift bench learner --shape qwen2.5-vl-7b    an update as wide as that model's, each saving switched off once
+"""
 
 import argparse
 
+from cluster.errors import ConfigError
 from study.bench import BENCHES
 from study.bench import run as run_bench
 
+MEASURED = tuple(name for name in BENCHES if name != "shape")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=BENCHES, help="what is measured")
+    parser.add_argument("what", choices=MEASURED, help="what is measured")
+    parser.add_argument("--shape", help="of `learner`: a public model's widths, cut to as many layers as fit")
+    parser.add_argument("--tokens", type=int, default=8192, help="and tokens in a micro-batch, 8192 where not given")
+    parser.add_argument("--dialogues", type=int, default=48, help="and dialogues in an update, 48 where not given")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_bench(arguments.what)
+    if arguments.shape is None:
+        run_bench(arguments.what)
+        return 0
+    from study.bench.shapes import SHAPES
+
+    if arguments.what != "learner":
+        raise ConfigError(f"--shape={arguments.shape}: `bench {arguments.what}` has no shapes; `bench learner` has")
+    if arguments.shape not in SHAPES:
+        raise ConfigError(f"--shape={arguments.shape}: no such shape; there are {', '.join(SHAPES)}")
+    run_bench("shape", shape=arguments.shape, tokens=arguments.tokens, num_dialogues=arguments.dialogues)
     return 0

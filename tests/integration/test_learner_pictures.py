@@ -111,6 +111,50 @@ def test_the_same_update_of_every_family_with_eyes(
     require_same_metrics(metrics, expected)
 
 
+FROZEN: dict[str, Any] = {"freeze": ["vision_tower", "projector"], "epochs": 2}
+
+
+def learn_with_frozen_eyes(
+    rank: int, num_ranks: int, model: str, options: dict[str, Any], keeps: bool = True
+) -> tuple[Any, list[tuple[int, int]], int, int]:
+    """Parameters after two updates; in each, patches that went through the tower before its steps and in them; how
+    often the tower was asked; how many micro-batches there were."""
+    config = LearnerConfig.model_validate({**BASE, **FROZEN, "model": model, "num_ranks": num_ranks, **options})
+    learner = Learner(Path(model), config, temperature=0.9, chat=ChatTokens.load(Path(model)))
+    assert learner.policy.keeps_pictures
+    learner.policy.keeps_pictures = keeps
+    asked: list[int] = []
+    towers = [each for name, each in learner.policy.named_modules() if part_of(f"{name}.x") == "vision_tower"]
+    towers[0].register_forward_hook(lambda *_: asked.append(1))
+    patches, num_batches = [], 0
+    for update in range(2):
+        sequences = seen_sequences(model, update, "mixed")
+        mine = sequences if num_ranks == 1 else sequences[:1] if rank == 0 else sequences[1:]
+        num_batches += len(list(learner.prepared([mine]).batches()))
+        report = learner.update([mine], {sequence.trajectory: sequence.trajectory.seed for sequence in sequences})
+        patches.append((report.looked.patches, report.trained.patches))
+    state = whole_state_dict(learner.engine)
+    learner.engine.close()
+    found = None if state is None else {name: tensor.numpy() for name, tensor in state.items()}
+    return found, patches, len(asked), num_batches
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frozen_eyes_look_once_in_an_update(folder_of: Callable[[str], Path], family: str) -> None:
+    """Though it goes through each picture before the first step and in both epochs; on any ranks it learns the same."""
+    folder, options = str(folder_of(family)), {"micro_batch_tokens": 700}
+    always = run_ranks(1, learn_with_frozen_eyes, folder, options, False)[0]
+    expected, patches, asked, num_batches = always
+    assert asked == 3 * num_batches
+    assert all(before > 0 and within == 2 * before for before, within in patches)
+    for num_ranks, stage in ((1, 0), (2, 3)):
+        sharing = {**options, "deepspeed": {"zero_stage": stage}}
+        state, once, asked, num_batches = run_ranks(num_ranks, learn_with_frozen_eyes, folder, sharing)[0]
+        assert largest_gap(state, expected) < TOLERANCE
+        assert asked == num_batches
+        assert once == [(before, 0) for before, _ in patches]
+
+
 RATES = {"vision_tower": 1e-5, "projector": 3e-3}
 
 

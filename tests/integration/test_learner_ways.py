@@ -33,6 +33,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "dynamic fine-tuning": {"sft": {"weighting": "dft"}},
     "pulled to the start": {"optimizer": {**BASE["optimizer"], "pull_to_start": 50.0}},
     "divergence in the reward": loss(kl_coefficient=0.0, reward_kl={"coefficient": 0.2, "target": 3.0, "horizon": 20}),
+    "imitation near the start": {"sft": {"kl_coefficient": 0.3}},
     "until it has moved": {"epochs": 4, **loss(target_kl=0.01)},
     "distillation": {"distillation": {"teacher": TEACHER, "coefficient": 0.5}, "rl_weight": 0.2},
     "told the rule": {"distillation": {"teacher": "itself", "context": "A rule."}},
@@ -92,6 +93,14 @@ def test_the_same_update_of_every_way_to_learn(
     expected, wanted = alone(way)
     assert largest_gap(state, expected) < TOLERANCE
     require_same_metrics(metrics, wanted)
+
+
+def test_a_shared_reference_is_asked_as_often_as_each_rank_likes(model: Path, alone: Any) -> None:
+    """The weights that its logits are made with are put together once for all parts that the ranks' tokens are cut
+    into, which are unequally many."""
+    options = {**WAYS["imitation near the start"], "deepspeed": {"zero_stage": 3}, "micro_batch_tokens": 100}
+    state, _ = run_ranks(2, train, str(model), options, None, 4096)[0]
+    assert largest_gap(state, alone("imitation near the start")[0]) < TOLERANCE
 
 
 # Ranks that do not know of each other would end an update at different steps, or learn from different things, and wait

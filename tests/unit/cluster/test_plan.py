@@ -19,6 +19,7 @@ from cluster.planning.placement import Command
 from cluster.planning.plan import Plan, attempts_at_most, contexts_at_most, make_plan
 from cluster.planning.plan_text import WIDTH, render
 from learner.config import LearnerConfig
+from rollout.traffic import Traffic
 from study.cells import Study, arm_alone
 from study.cli import main
 from tests.support.model_folders import NANO_SHAPES, make_folder
@@ -230,7 +231,7 @@ def test_zero_stages_share_what_they_say(stage: int, weights: float, gradients: 
     learner = LearnerConfig.model_validate(
         {"num_ranks": 8, "dtype": "bfloat16", "deepspeed": {"zero_stage": stage}, "value_head": {"hidden_sizes": ()}}
     )
-    found = [learning for _, learning in learner_rows(learner, LLAMA).values()][:3]
+    found = [learning for _, learning in learner_rows(learner, LLAMA, Traffic()).values()][:3]
     whole = LLAMA.num_parameters + 4096 + 1
     assert found == pytest.approx([gib(whole * weights), gib(whole * gradients), gib(whole * optimizer)])
 
@@ -238,13 +239,13 @@ def test_zero_stages_share_what_they_say(stage: int, weights: float, gradients: 
 def test_offloading_low_ranks_and_references_are_counted() -> None:
     assert LLAMA is not None
     offloaded = LearnerConfig.model_validate({"deepspeed": {"zero_stage": 1, "offload_optimizer": True}})
-    assert next(pair for what, pair in learner_rows(offloaded, LLAMA).items() if "AdamW" in what) == (0, 0)
+    assert next(pair for what, pair in learner_rows(offloaded, LLAMA, Traffic()).items() if "AdamW" in what) == (0, 0)
     low_rank = LearnerConfig.model_validate({"lora": {"rank": 16}, "loss": {"kl_coefficient": 0.1}})
     # peft counts 41,943,040 for rank 16 on all linear layers of this model.
     assert trained_parameters(low_rank, LLAMA) == 41_943_040 + 4097
-    assert not any("initial policy" in what for what in learner_rows(low_rank, LLAMA))
+    assert not any("initial policy" in what for what in learner_rows(low_rank, LLAMA, Traffic()))
     compares = LearnerConfig.model_validate({"loss": {"kl_coefficient": 0.1}})
-    assert any("initial policy" in what for what in learner_rows(compares, LLAMA))
+    assert any("initial policy" in what for what in learner_rows(compares, LLAMA, Traffic()))
 
 
 @pytest.mark.parametrize(

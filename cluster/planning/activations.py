@@ -1,0 +1,63 @@
+"""What a forward keeps for its backward, as PyTorch's autograd keeps it, and what is made beside that and thrown away.
+
+    activation_bytes(learner, architecture, traffic, row_width)    of one micro-batch, at its most
+
+Values that a layer keeps of each token, with its width w, attention a (queries), k (keys and values each) and inner
+width i, of b bytes each; norms are computed in float32:
+
+    two norms                   2 w (4 + 2 b) bytes
+    attention                   2 a + 2 k            with several sequences to a row 4 a + R, the mask over R tokens
+    attention with own norms    another 2 (a + k)    Qwen3
+    feed-forward, gated         4 i
+
+and of a vision tower's layer, of each patch: 13 w + 4 i where its feed-forward is gated, else 11 w + 2 i.
+"""
+
+from cluster.planning.architecture import Architecture
+from learner.config import LearnerConfig
+from learner.limits import COPIES, FEW_LOGITS
+from rollout.traffic import Traffic
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+FP32_BYTES = 4
+LOGIT_SHARE = 0.35
+"""How much of all logits is held at once, where these are many: they are made for a few tokens at a time."""
+
+
+def activation_bytes(learner: LearnerConfig, architecture: Architecture, traffic: Traffic, row_width: int = 0) -> float:
+    """Of a micro-batch through which so much goes, in rows of such a width where several sequences share one."""
+    value_bytes, width = BYTES[learner.dtype], architecture.hidden_size
+    of_layer = traffic.tokens * _of_layer(architecture, value_bytes, row_width)
+    of_input = traffic.tokens * value_bytes * width
+    layers = architecture.num_layers
+    recomputes = learner.deepspeed.gradient_checkpointing
+    language = layers * of_input + of_layer if recomputes else layers * of_layer
+    tower = 0.0 if "vision_tower" in learner.freeze else _of_tower(architecture, value_bytes, recomputes=recomputes)
+    return language + traffic.patches * tower + _of_logits(traffic.scored, architecture.vocab_size)
+
+
+def _of_layer(architecture: Architecture, value_bytes: int, row_width: int) -> float:
+    """Bytes a token."""
+    queries = architecture.num_heads * architecture.head_size
+    keys = architecture.num_kv_heads * architecture.head_size
+    norms = 2 * architecture.hidden_size * (FP32_BYTES + 2 * value_bytes)
+    attention = 4 * queries + row_width if row_width else 2 * (queries + keys)
+    if architecture.model_type.startswith("qwen3"):
+        attention += 2 * (queries + keys)
+    return norms + value_bytes * (attention + 4 * architecture.intermediate_size)
+
+
+def _of_tower(architecture: Architecture, value_bytes: int, *, recomputes: bool) -> float:
+    """Bytes a patch."""
+    tower = architecture.tower
+    if tower is None:
+        return 0.0
+    width, inner = tower.hidden_size, tower.intermediate_size
+    of_layer = 13 * width + 4 * inner if tower.is_gated else 11 * width + 2 * inner
+    of_layers = tower.num_layers * width + of_layer if recomputes else tower.num_layers * of_layer
+    return value_bytes * (tower.patch_values + of_layers)
+
+
+def _of_logits(scored: int, vocabulary: int) -> float:
+    logits = scored * vocabulary
+    return FP32_BYTES * max(LOGIT_SHARE * logits, COPIES * min(logits, FEW_LOGITS))
