@@ -41,6 +41,8 @@ def deepspeed_options(
     stage = sharing.real_stage(dtype)
     zero: dict[str, Any] = {
         "stage": stage,
+        # Gradients of one layer travel while those of the next are computed.
+        "overlap_comm": stage >= 2,
         "reduce_bucket_size": min(REDUCE_BUCKET_NUMEL, sum(parameter.numel() for parameter in trained)),
         "stage3_param_persistence_threshold": WHOLE_PARAMETER_NUMEL,
     }

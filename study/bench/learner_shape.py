@@ -169,7 +169,8 @@ def _bare_update(
     policy = load_policy(folder, config, chat).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
     inputs = [policy.family.model_input(each, 0) for each in sequences]
-    layout = choose_layout(config.layout, has_flash_attention=False)
+    attention = policy.backbone.config._attn_implementation
+    layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
     tokens = config.micro_batch_tokens
     batches = micro_batches(inputs, max_tokens=tokens, layout=layout, family=policy.family, filler=None)
     count = sum(len(batch.sampled_at) for batch in batches)

@@ -84,8 +84,11 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 def load(folder: Path, options: dict[str, Any]) -> tuple[PolicyModel, LearnerConfig]:
+    """A policy that looks at pictures each time that it is asked."""
     config = LearnerConfig.model_validate({"model": str(folder), **options})
-    return load_policy(folder, config, ChatTokens.load(folder)), config
+    policy = load_policy(folder, config, ChatTokens.load(folder))
+    policy.keeps_pictures = False
+    return policy, config
 
 
 @cache
@@ -196,6 +199,7 @@ def count_an_update(rank: int, num_ranks: int, model: str, options: dict[str, An
     "options",
     [
         {"epochs": 2},
+        {"epochs": 2, "freeze": ("vision_tower", "projector")},
         {"loss": {"kl_coefficient": 0.1}, "advantage": {"kind": "reinforce"}, "old_logprobs": "rollout"},
         {"sft": {"kl_coefficient": 0.1}, "freeze": ("vision_tower",)},
         {**LOW_RANK, "loss": {"kl_coefficient": 0.1}, "deepspeed": {"gradient_checkpointing": True}},
