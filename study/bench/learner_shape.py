@@ -119,16 +119,16 @@ def _measure(job: Job) -> Found:
     before = _resident()
     update = (_bare_update if job.is_bare else _update)(job.folder, config, chat, sequences)
     peak_memory()
-    seconds = []
+    seconds, held = [], []
     for _ in range(NUM_UPDATES):
         started = time.perf_counter()
-        update.run()
+        held.append(update.run())
         seconds.append(time.perf_counter() - started)
     best, peak = min(seconds[1:]), peak_flops(getattr(torch, config.dtype))
     return Found(
         tokens_per_second=sum(each.num_tokens for each in sequences) / best,
         mfu=update.flops / best / peak if peak else None,
-        peak_gib=(peak_memory() - before) / GIB,
+        peak_gib=(max(held) - before) / GIB,
     )
 
 
@@ -148,9 +148,9 @@ def _resident() -> int:
 
 @dataclass(frozen=True)
 class Update:
-    """Learns once, and what the model's own work in that is."""
+    """Learns once, and says how many bytes that took at the most; and what the model's own work in it is."""
 
-    run: Callable[[], Any]
+    run: Callable[[], float]
     flops: float
 
 
@@ -159,7 +159,9 @@ def _update(folder: Path, config: LearnerConfig, chat: ChatTokens, sequences: Se
     # Four dialogues of one task each.
     groups = {each.trajectory: number // 4 for number, each in enumerate(sequences)}
     traffic = total(learner.policy.family.model_input(each, 0).traffic for each in sequences)
-    return Update(lambda: learner.update([sequences], groups), learner.size.learn(traffic))
+    return Update(
+        lambda: GIB * learner.update([sequences], groups).metrics["peak_memory_gib"], learner.size.learn(traffic)
+    )
 
 
 def _bare_update(
@@ -176,7 +178,7 @@ def _bare_update(
     count = sum(len(batch.sampled_at) for batch in batches)
     device = next(policy.parameters()).device
 
-    def update() -> None:
+    def update() -> float:
         for batch in batches:
             said = policy(batch.to(device), torch.ones(len(batch.sampled_at), dtype=torch.bool, device=device), 1.0)
             loss = said.logprobs.sum() + 0.0 * said.values.sum()
@@ -184,6 +186,7 @@ def _bare_update(
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        return peak_memory()
 
     size = size_of(policy, recomputes=False)
     return Update(update, size.learn(total(each.traffic for each in inputs)))
