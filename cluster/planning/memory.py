@@ -164,7 +164,7 @@ def learner_rows(
     }
     if learner.optimizer.pull_to_start:
         rows["learner: where weights began"] = (trained * FP32_BYTES / (ranks if stage else 1),) * 2
-    reference = architecture.num_parameters * value_bytes
+    reference = architecture.num_parameters * value_bytes / (ranks if stage == 3 else 1)
     if learner.distillation.other_model:
         rows["learner: the teacher"] = (reference, reference)
     if (learner.asks_the_start or learner.sft.kl_coefficient) and not learner.lora.rank:

@@ -248,6 +248,16 @@ def test_offloading_low_ranks_and_references_are_counted() -> None:
     assert any("initial policy" in what for what in learner_rows(compares, LLAMA, Traffic()))
 
 
+@pytest.mark.parametrize(("stage", "share"), [(2, 1), (3, 4)])
+def test_a_reference_lies_with_all_ranks_at_stage_3(stage: int, share: int) -> None:
+    assert LLAMA is not None
+    learner = LearnerConfig.model_validate(
+        {"num_ranks": 4, "loss": {"kl_coefficient": 0.1}, "deepspeed": {"zero_stage": stage}}
+    )
+    _, learning = learner_rows(learner, LLAMA, Traffic())["learner: the initial policy, to compare with"]
+    assert learning == pytest.approx(gib(LLAMA.num_parameters * 4) / share)
+
+
 @pytest.mark.parametrize(
     ("folder", "published"),
     [
