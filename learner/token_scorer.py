@@ -4,8 +4,8 @@
     distributions(hidden, output_layer, drawing)                   →  log-distributions, a few rows at a time
 
 A large vocabulary's logits are most of what a training step would keep. So they are made for a few tokens at a time,
-and again when gradients are wanted. In the plain case these are worked out by hand: PyTorch's fused cross-entropy does
-the same, but tells no entropies, for which the logits would be made a third time.
+and again when gradients are wanted. Log-probabilities alone go through PyTorch's fused cross-entropy,
+which does the same; with entropies gradients are worked out by hand, lest the logits be made a third time.
 
 Legend: n sampled tokens, V tokens in the vocabulary.
 """
@@ -88,9 +88,11 @@ def score_tokens(
 
         fused = torch.is_grad_enabled() and _is_plain(layer) and reference is None and mode in _UNLEARNED
         if fused and not _are_few(hidden, layer):
+            if mode is Mode.LOGPROBS:
+                return TokenScores(logprobs=_fused(hidden, token_ids, layer, drawing))
             heated = _heated(hidden, drawing.is_drawn, drawing)
-            logprobs, entropies = _Fused.apply(heated, layer.weight, token_ids, drawing, mode is Mode.ENTROPIES)
-            return TokenScores(logprobs=logprobs, entropies=entropies if mode is Mode.ENTROPIES else None)
+            logprobs, entropies = _FusedWithEntropies.apply(heated, layer.weight, token_ids, drawing)
+            return TokenScores(logprobs=logprobs, entropies=entropies)
         found = iter(_in_chunks(of, hidden, layer))
         return TokenScores(
             logprobs=next(found),
@@ -184,13 +186,35 @@ def _heated(values: torch.Tensor, is_drawn: torch.Tensor, drawing: Drawing) -> t
     return torch.where(is_drawn[:, None], values / drawing.temperature, values)
 
 
-class _Fused(torch.autograd.Function):
+def _fused(hidden: torch.Tensor, token_ids: torch.Tensor, layer: Any, drawing: Drawing) -> torch.Tensor:
+    """Log-probabilities alone; what is forbidden has a bias of minus infinity."""
+    heated = _heated(hidden, drawing.is_drawn, drawing)
+    size = _chunk_size(len(hidden), layer, COPIES)
+    options: Any = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=size, chunking_method=None)
+    if not drawing.forbidden_token_ids:
+        return -functional.linear_cross_entropy(
+            heated, layer.weight, token_ids, reduction="none", options=options
+        ).float()
+    bias = torch.zeros(layer.out_features, dtype=hidden.dtype, device=hidden.device)
+    bias[_forbidden(layer.out_features, drawing, hidden.device)] = float("-inf")
+    logprobs = torch.zeros(len(token_ids), device=hidden.device)
+    for rows, added in ((drawing.is_drawn, bias), (~drawing.is_drawn, None)):
+        at = rows.nonzero()[:, 0]
+        if len(at):
+            losses = functional.linear_cross_entropy(
+                heated[at], layer.weight, token_ids[at], linear_bias=added, reduction="none", options=options
+            )
+            logprobs = logprobs.index_copy(0, at, -losses.float())
+    return logprobs
+
+
+class _FusedWithEntropies(torch.autograd.Function):
     """Log-probabilities, which are learned from, and entropies, which are not, of the same logits: these are made a
     part at a time, once forwards and once backwards, where they become their own gradients in place."""
 
     @staticmethod
     def forward(
-        ctx: Any, heated: torch.Tensor, weight: torch.Tensor, token_ids: torch.Tensor, drawing: Drawing, tells: bool
+        ctx: Any, heated: torch.Tensor, weight: torch.Tensor, token_ids: torch.Tensor, drawing: Drawing
     ) -> tuple[torch.Tensor, torch.Tensor]:
         normalisers = heated.new_empty(len(heated), dtype=torch.float32)
         logprobs, entropies = torch.empty_like(normalisers), torch.empty_like(normalisers)
@@ -199,8 +223,7 @@ class _Fused(torch.autograd.Function):
             normalisers[rows] = logits.logsumexp(-1)
             logits -= normalisers[rows, None]
             logprobs[rows] = logits.gather(1, token_ids[rows, None])[:, 0]
-            if tells:
-                entropies[rows] = _entropies(logits)
+            entropies[rows] = _entropies(logits)
         ctx.save_for_backward(heated, weight, token_ids, normalisers)
         ctx.drawing = drawing
         ctx.mark_non_differentiable(entropies)
@@ -226,7 +249,7 @@ class _Fused(torch.autograd.Function):
                 of_weight.addmm_(of_logits.T, heated[rows])
             else:
                 of_weight += of_logits.T @ heated[rows]
-        return of_heated, of_weight if of_weight is None else of_weight.to(weight.dtype), None, None, None
+        return of_heated, of_weight if of_weight is None else of_weight.to(weight.dtype), None, None
 
 
 def _parts(heated: torch.Tensor, weight: torch.Tensor) -> list[slice]:
