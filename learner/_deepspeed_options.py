@@ -16,10 +16,9 @@ from torch import nn
 
 from learner._gradients import ClippedAdamW, PulledAdamW
 from learner.config import DeepSpeedConfig, OptimizerConfig
+from learner.limits import REDUCE_BUCKET_NUMEL
 from learner.parts import CRITIC, ParameterGroup
 
-REDUCE_BUCKET_NUMEL = 200_000_000
-"""The most gradient values that are summed over ranks at once."""
 WHOLE_PARAMETER_NUMEL = 10_000
 """Parameters of at most so many values, which are vectors, stay whole on every rank at ZeRO stage 3."""
 

@@ -196,10 +196,16 @@ class LearnerConfig(Options):
         return self.epochs > 1 or self.looks_for_logprobs(self.minibatches) or self.advantage.needs_values
 
     @property
+    def frozen_parts(self) -> set[str]:
+        """In which nothing learns, whatever the layers are called that low-rank training is told to add to."""
+        if self.lora.rank:
+            return set() if self.lora.target_modules else {"vision_tower", "projector"}
+        return set(self.freeze)
+
+    @property
     def keeps_pictures(self) -> bool:
         """Whether what tower and projector say of a picture is kept through an update, since neither learns."""
-        are_frozen = {"vision_tower", "projector"} <= set(self.freeze)
-        return self.asks_again and (are_frozen or bool(self.lora.rank and not self.lora.target_modules))
+        return self.asks_again and {"vision_tower", "projector"} <= self.frozen_parts
 
     @property
     def asks_the_start(self) -> bool:

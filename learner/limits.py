@@ -3,7 +3,12 @@
 FEW_LOGITS = 2**21
 """So many numbers (8 MiB) of the output layer are made at once."""
 COPIES, LEARNED_COPIES = 3, 8
-"""How many copies of them are alive at a time, without gradients or where these are worked out by hand, and where
-autograd keeps them."""
+"""How many copies of them are alive at a time, without gradients and where autograd keeps them."""
+TILE_LOGITS = {"cpu": 2**18, "cuda": 2**24}
+"""As many stay in a core's cache; a GPU is idle between parts that are much smaller."""
+TILE_COPIES = 3
+"""How many copies of a tile are alive at a time."""
 WIDEST = 4
 """Rows that several sequences share are at most so many times as wide as the longest of these."""
+REDUCE_BUCKET_NUMEL = 200_000_000
+"""The most gradient values that are summed over ranks at once."""

@@ -158,8 +158,7 @@ def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> Policy
     torch.manual_seed(config.seed)
     policy = PolicyModel(backbone, config.value_head, chat)
     policy.value_head.to(backbone.dtype)
-    learned = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
-    policy.keeps_pictures = config.asks_again and all(part_of(name) == "language_model" for name in learned)
+    policy.keeps_pictures = config.keeps_pictures
     if config.deepspeed.gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
         # Transformers asks for gradients of all embeddings too, which another way of checkpointing needs: with this one

@@ -1,16 +1,15 @@
 """What the policy says of micro-batches, and what the policy that it began as, or a teacher, says."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig
-from learner.deepspeed_engine import DistributedEngine
+from learner.deepspeed_engine import DistributedEngine, gathered
 from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_backbone
-from learner.standing import at_hand, stand
+from learner.standing import stand
 from learner.token_scorer import Distributions, Mode
 from learner.token_table import TokenTable
 from rollout.transcript import ChatTokens
@@ -76,12 +75,10 @@ class Scorer:
         """What `reference_distributions` asks."""
         return self._teacher or self.beginning
 
-    @contextmanager
-    def comparing(self, compares: bool) -> Iterator[None]:
+    def comparing(self, compares: bool) -> AbstractContextManager[None]:
         """Around a forward and backward pass in which `reference_distributions` are asked; entered by all ranks."""
         apart = compares and self.compared is not self.policy
-        with at_hand(self.compared.output_layer.parameters() if apart else ()):
-            yield
+        return gathered(self.compared.output_layer.parameters() if apart else ())
 
     def predict(
         self,

@@ -1,11 +1,11 @@
 """Models that stand still beside the one that learns: the policy as it began, a teacher.
 
-stand(model, sharing, dtype)   at ZeRO stage 3 its weights lie with all ranks, as those of the learning one do
-at_hand(weights)               inside, such weights are whole on every rank; all enter and leave together
+    stand(model, sharing, dtype)   at ZeRO stage 3 its weights lie with all ranks, as those of the learning one do
+
+Who asks a layer of it for something else than its own forward has its weights `gathered`
+(learner/deepspeed_engine.py).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch.distributed
@@ -26,16 +26,3 @@ def stand(model: Model, sharing: DeepSpeedConfig, dtype: str) -> Model:
         options = standing_options(dtype=dtype, num_ranks=torch.distributed.get_world_size())
         deepspeed.initialize(model=model, config=options)
     return model
-
-
-@contextmanager
-def at_hand(weights: Iterable[nn.Parameter]) -> Iterator[None]:
-    """For whoever asks a layer for something else than its own forward, as often as it likes."""
-    shared = [weight for weight in weights if hasattr(weight, "ds_id")]
-    if not shared:
-        yield
-        return
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters(shared, modifier_rank=None):
-        yield

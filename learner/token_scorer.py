@@ -3,9 +3,9 @@
     score_tokens(hidden, token_ids, output_layer, drawing, mode)   →  TokenScores
     distributions(hidden, output_layer, drawing)                   →  log-distributions, a few rows at a time
 
-A large vocabulary's logits are most of what a training step would keep. So they are made for a few tokens at a time,
-and again when gradients are wanted. Log-probabilities alone go through PyTorch's fused cross-entropy,
-which does the same; with entropies gradients are worked out by hand, lest the logits be made a third time.
+A large vocabulary's logits are most of what a training step would keep. So they are made for a few columns at a time,
+with gradients worked out by hand; where a layer is more than a matrix, or another policy's distributions are compared
+with, for a few tokens at a time, and again when gradients are wanted.
 
 Legend: n sampled tokens, V tokens in the vocabulary.
 """
@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from learner.limits import COPIES, FEW_LOGITS, LEARNED_COPIES
+from learner.vocabulary_tiles import score_in_tiles
 
 SHARE = 0.25
 """Of more than a few logits, such a part at once, all copies of it counted: smaller parts take longer."""
@@ -86,13 +87,8 @@ def score_tokens(
         def of(rows: slice) -> tuple[torch.Tensor, ...]:
             return _of_rows(rows, hidden, token_ids, layer, drawing, mode, reference)
 
-        fused = torch.is_grad_enabled() and _is_plain(layer) and reference is None and mode in _UNLEARNED
-        if fused and not _are_few(hidden, layer):
-            if mode is Mode.LOGPROBS:
-                return TokenScores(logprobs=_fused(hidden, token_ids, layer, drawing))
-            heated = _heated(hidden, drawing.is_drawn, drawing)
-            logprobs, entropies = _FusedWithEntropies.apply(heated, layer.weight, token_ids, drawing)
-            return TokenScores(logprobs=logprobs, entropies=entropies)
+        if reference is None and _is_plain(layer) and not _are_few(hidden, layer):
+            return _in_tiles(hidden, token_ids, layer, drawing, mode)
         found = iter(_in_chunks(of, hidden, layer))
         return TokenScores(
             logprobs=next(found),
@@ -114,9 +110,6 @@ def distributions(hidden: torch.Tensor, output_layer: nn.Module, drawing: Drawin
     return of
 
 
-_UNLEARNED = (Mode.LOGPROBS, Mode.ENTROPIES)
-
-
 def _is_plain(layer: nn.Module) -> bool:
     return isinstance(layer, OutputLayer) and layer.bias is None
 
@@ -125,24 +118,31 @@ def _are_few(hidden: torch.Tensor, layer: Any) -> bool:
     return hidden.shape[0] * layer.out_features <= FEW_LOGITS
 
 
-def _in_chunks(
-    of: Callable[[slice], tuple[torch.Tensor, ...]], hidden: torch.Tensor, layer: nn.Module
-) -> list[torch.Tensor]:
+def _in_chunks(of: Callable[[slice], tuple[torch.Tensor, ...]], hidden: torch.Tensor, layer: Any) -> list[torch.Tensor]:
     """What `of` says of all rows, none of its logits kept where they are many."""
-    num_rows = hidden.shape[0]
     if _are_few(hidden, layer):
-        return list(of(slice(0, num_rows)))
-    step = _chunk_size(num_rows, layer, LEARNED_COPIES if torch.is_grad_enabled() else COPIES)
-    chunks = [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
+        return list(of(slice(0, len(hidden))))
+    learns = torch.is_grad_enabled()
+    part = int(len(hidden) * SHARE / (LEARNED_COPIES if learns else COPIES))
+    step = max(1, part, FEW_LOGITS // layer.out_features)
     found = [
-        checkpoint(of, rows, use_reentrant=False, determinism_check="none") if torch.is_grad_enabled() else of(rows)
-        for rows in chunks
+        checkpoint(of, rows, use_reentrant=False, determinism_check="none") if learns else of(rows)
+        for rows in (slice(start, min(start + step, len(hidden))) for start in range(0, len(hidden), step))
     ]
     return [torch.cat(column) for column in zip(*found, strict=True)]
 
 
-def _chunk_size(num_rows: int, layer: Any, copies: int) -> int:
-    return max(1, int(num_rows * SHARE / copies), FEW_LOGITS // layer.out_features)
+def _in_tiles(hidden: torch.Tensor, token_ids: torch.Tensor, layer: Any, drawing: Drawing, mode: Mode) -> TokenScores:
+    logprobs, entropies = score_in_tiles(
+        _heated(hidden, drawing.is_drawn, drawing),
+        layer.weight,
+        token_ids,
+        drawing.is_drawn,
+        drawing.forbidden_token_ids,
+        with_entropies=mode is not Mode.LOGPROBS,
+        learns_entropies=mode is Mode.LEARNED_ENTROPIES,
+    )
+    return TokenScores(logprobs=logprobs, entropies=entropies)
 
 
 def _of_rows(
@@ -170,10 +170,15 @@ def _log_distributions(rows: slice, hidden: torch.Tensor, layer: nn.Module, draw
         logits = _logits(layer, _heated(hidden[rows], is_drawn, drawing)).float()
     else:
         logits = _heated(_logits(layer, hidden[rows]).float(), is_drawn, drawing)
-    if drawing.forbidden_token_ids:
-        is_forbidden = _forbidden(logits.shape[-1], drawing, logits.device)
-        logits = logits.masked_fill(is_drawn[:, None] & is_forbidden, float("-inf"))
-    return logits.log_softmax(dim=-1)
+    return _allowed(logits, is_drawn, drawing).log_softmax(dim=-1)
+
+
+def _allowed(logits: torch.Tensor, is_drawn: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+    """Minus infinity where a token that was drawn could not have been this one."""
+    if not drawing.forbidden_token_ids:
+        return logits
+    is_forbidden = _forbidden(logits.shape[-1], drawing, logits.device)
+    return logits.masked_fill(is_drawn[:, None] & is_forbidden, float("-inf"))
 
 
 def _logits(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
@@ -184,85 +189,6 @@ def _logits(layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
 def _heated(values: torch.Tensor, is_drawn: torch.Tensor, drawing: Drawing) -> torch.Tensor:
     """Logits at the temperature, or states of which a plain layer makes those, which are fewer."""
     return torch.where(is_drawn[:, None], values / drawing.temperature, values)
-
-
-def _fused(hidden: torch.Tensor, token_ids: torch.Tensor, layer: Any, drawing: Drawing) -> torch.Tensor:
-    """Log-probabilities alone; what is forbidden has a bias of minus infinity."""
-    heated = _heated(hidden, drawing.is_drawn, drawing)
-    size = _chunk_size(len(hidden), layer, COPIES)
-    options: Any = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=size, chunking_method=None)
-    if not drawing.forbidden_token_ids:
-        return -functional.linear_cross_entropy(
-            heated, layer.weight, token_ids, reduction="none", options=options
-        ).float()
-    bias = torch.zeros(layer.out_features, dtype=hidden.dtype, device=hidden.device)
-    bias[_forbidden(layer.out_features, drawing, hidden.device)] = float("-inf")
-    logprobs = torch.zeros(len(token_ids), device=hidden.device)
-    for rows, added in ((drawing.is_drawn, bias), (~drawing.is_drawn, None)):
-        at = rows.nonzero()[:, 0]
-        if len(at):
-            losses = functional.linear_cross_entropy(
-                heated[at], layer.weight, token_ids[at], linear_bias=added, reduction="none", options=options
-            )
-            logprobs = logprobs.index_copy(0, at, -losses.float())
-    return logprobs
-
-
-class _FusedWithEntropies(torch.autograd.Function):
-    """Log-probabilities, which are learned from, and entropies, which are not, of the same logits: these are made a
-    part at a time, once forwards and once backwards, where they become their own gradients in place."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, heated: torch.Tensor, weight: torch.Tensor, token_ids: torch.Tensor, drawing: Drawing
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        normalisers = heated.new_empty(len(heated), dtype=torch.float32)
-        logprobs, entropies = torch.empty_like(normalisers), torch.empty_like(normalisers)
-        for rows in _parts(heated, weight):
-            logits = _part_of_logits(rows, heated, weight, drawing)
-            normalisers[rows] = logits.logsumexp(-1)
-            logits -= normalisers[rows, None]
-            logprobs[rows] = logits.gather(1, token_ids[rows, None])[:, 0]
-            entropies[rows] = _entropies(logits)
-        ctx.save_for_backward(heated, weight, token_ids, normalisers)
-        ctx.drawing = drawing
-        ctx.mark_non_differentiable(entropies)
-        return logprobs, entropies
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        heated, weight, token_ids, normalisers = ctx.saved_tensors
-        of_logprobs = gradients[0]
-        of_heated = torch.empty_like(heated)
-        # In float32, lest small parts be lost in a large sum.
-        of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for rows in _parts(heated, weight):
-            logits = _part_of_logits(rows, heated, weight, ctx.drawing)
-            logits -= normalisers[rows, None]
-            of_logits = logits.exp_().mul_(-of_logprobs[rows, None])
-            of_logits.scatter_add_(1, token_ids[rows, None], of_logprobs[rows, None])
-            of_logits = of_logits.to(heated.dtype)
-            of_heated[rows] = of_logits @ weight
-            if of_weight is None:
-                continue
-            if weight.dtype == torch.float32:
-                of_weight.addmm_(of_logits.T, heated[rows])
-            else:
-                of_weight += of_logits.T @ heated[rows]
-        return of_heated, of_weight if of_weight is None else of_weight.to(weight.dtype), None, None
-
-
-def _parts(heated: torch.Tensor, weight: torch.Tensor) -> list[slice]:
-    size = max(1, int(len(heated) * SHARE / COPIES), FEW_LOGITS // len(weight))
-    return [slice(start, start + size) for start in range(0, len(heated), size)]
-
-
-def _part_of_logits(rows: slice, heated: torch.Tensor, weight: torch.Tensor, drawing: Drawing) -> torch.Tensor:
-    logits = functional.linear(heated[rows], weight).float()
-    if drawing.forbidden_token_ids:
-        is_forbidden = _forbidden(len(weight), drawing, heated.device)
-        logits.masked_fill_(drawing.is_drawn[rows, None] & is_forbidden, float("-inf"))
-    return logits
 
 
 def _forbidden(vocabulary: int, drawing: Drawing, device: torch.device) -> torch.Tensor:

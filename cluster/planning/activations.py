@@ -1,6 +1,6 @@
 """What a forward keeps for its backward, as PyTorch's autograd keeps it, and what is made beside that and thrown away.
 
-    activation_bytes(learner, architecture, traffic, row_width)    of one micro-batch, at its most
+    activation_bytes(learner, architecture, traffic, device, row_width)    of one micro-batch, at its most
 
 Values that a layer keeps of each token, with its width w, attention a (queries), k (keys and values each) and inner
 width i, of b bytes each; norms are computed in float32:
@@ -15,25 +15,35 @@ and of a vision tower's layer, of each patch: 13 w + 4 i where its feed-forward 
 
 from cluster.planning.architecture import Architecture
 from learner.config import LearnerConfig
-from learner.limits import COPIES, FEW_LOGITS
+from learner.limits import COPIES, FEW_LOGITS, TILE_COPIES, TILE_LOGITS
 from rollout.traffic import Traffic
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FP32_BYTES = 4
 LOGIT_SHARE = 0.35
-"""How much of all logits is held at once, where these are many: they are made for a few tokens at a time."""
+"""How much of all logits is held at once, where these are many and made for a few tokens at a time."""
 
 
-def activation_bytes(learner: LearnerConfig, architecture: Architecture, traffic: Traffic, row_width: int = 0) -> float:
-    """Of a micro-batch through which so much goes, in rows of such a width where several sequences share one."""
+def activation_bytes(
+    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, device: str, row_width: int = 0
+) -> float:
+    """Of a micro-batch through which so much goes on a "cpu" or "cuda" device, in rows of such a width where several
+    sequences share one."""
     value_bytes, width = BYTES[learner.dtype], architecture.hidden_size
     of_layer = traffic.tokens * _of_layer(architecture, value_bytes, row_width)
     of_input = traffic.tokens * value_bytes * width
-    layers = architecture.num_layers
-    recomputes = learner.deepspeed.gradient_checkpointing
-    language = layers * of_input + of_layer if recomputes else layers * of_layer
-    tower = 0.0 if "vision_tower" in learner.freeze else _of_tower(architecture, value_bytes, recomputes=recomputes)
-    return language + traffic.patches * tower + _of_logits(traffic.scored, architecture.vocab_size)
+    layers, recomputes = architecture.num_layers, learner.deepspeed.gradient_checkpointing
+    logits = _of_logits(learner, traffic.scored, architecture.vocab_size, device)
+    # Where a layer is computed again, the logits are gone.
+    language = layers * of_input + max(of_layer, logits) if recomputes else layers * of_layer + logits
+    learns = "vision_tower" not in learner.frozen_parts
+    tower = _of_tower(architecture, value_bytes, recomputes=recomputes) if learns else 0.0
+    kept = language + traffic.patches * tower
+    if learner.lora.rank or "language_model" in learner.frozen_parts:
+        return kept
+    # The output layer's gradient of a micro-batch; where the same matrix embeds, it waits for that one's at the end.
+    gradient = value_bytes * architecture.vocab_size * width
+    return gradient + max(kept, gradient * architecture.is_tied)
 
 
 def _of_layer(architecture: Architecture, value_bytes: int, row_width: int) -> float:
@@ -58,6 +68,9 @@ def _of_tower(architecture: Architecture, value_bytes: int, *, recomputes: bool)
     return value_bytes * (tower.patch_values + of_layers)
 
 
-def _of_logits(scored: int, vocabulary: int) -> float:
+def _of_logits(learner: LearnerConfig, scored: int, vocabulary: int, device: str) -> float:
     logits = scored * vocabulary
+    compares = learner.sft.kl_coefficient or learner.distillation.teacher
+    if logits > FEW_LOGITS and not compares and "lm_head" not in learner.lora.target_modules:
+        return FP32_BYTES * TILE_COPIES * min(logits, TILE_LOGITS[device])
     return FP32_BYTES * max(LOGIT_SHARE * logits, COPIES * min(logits, FEW_LOGITS))

@@ -100,6 +100,11 @@ class Architecture:
         """Whether it sees pictures."""
         return bool(self.patch_size)
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether the matrix that embeds tokens is the output layer too."""
+        return not any(name.endswith(OUTPUT_LAYER) for name, _ in self.tensors)
+
     def cache_bytes_per_token(self, value_bytes: int) -> int:
         """Keys and values of one token in all layers."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_size * value_bytes

@@ -2,7 +2,7 @@
 
 size_of(architecture, learner)              →  ModelSize: the same that the learner counts in the loaded model
 work_of(config, command, architecture, …)   →  Work, Work, …: sampling, looking, learning
-micro_batch_at_most(config, …)              →  Traffic of one micro-batch
+traffic_at_most(config, architecture, …)    →  Traffic of so many episodes
 """
 
 from collections.abc import Iterator
@@ -46,14 +46,13 @@ def size_of(architecture: Architecture, learner: LearnerConfig) -> ModelSize:
 
 
 def _weights(architecture: Architecture, learner: LearnerConfig) -> Iterator[Weight]:
-    is_tied = not any(name.endswith(OUTPUT_LAYER) for name, _ in architecture.tensors)
     for name, shape in architecture.tensors:
         yield Weight(
             name=name,
             shape=shape,
             learns=not learner.lora.rank and part_of(name) not in learner.freeze,
             is_looked_up=is_looked_up(name),
-            is_output=name.endswith("embed_tokens.weight" if is_tied else OUTPUT_LAYER),
+            is_output=name.endswith("embed_tokens.weight" if architecture.is_tied else OUTPUT_LAYER),
         )
 
 
@@ -150,12 +149,6 @@ def traffic_at_most(config: Config, architecture: Architecture, batch: "Batch", 
         pairs=dialogues * length * (length + 1) // 2,
     )
     return of_words + _picture(architecture, widest).times(dialogues) if widest else of_words
-
-
-def micro_batch_at_most(config: Config, architecture: Architecture, batch: "Batch") -> Traffic:
-    """Of a micro-batch that is full of such dialogues."""
-    whole = traffic_at_most(config, architecture, batch, batch.num_episodes)
-    return whole.times(config.learner.micro_batch_tokens, max(1, whole.tokens))
 
 
 def _picture_size(env: EnvConfig) -> int:

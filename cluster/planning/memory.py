@@ -22,7 +22,7 @@ from cluster.planning.architecture import Architecture
 from cluster.planning.hardware import GIB, Hardware
 from cluster.planning.placement import Placement
 from learner.config import LearnerConfig
-from learner.limits import WIDEST
+from learner.limits import REDUCE_BUCKET_NUMEL, WIDEST
 from rollout.traffic import Traffic
 
 HOST = "each host"
@@ -82,15 +82,17 @@ def memory_of(
     placement: Placement,
     hardware: Hardware,
     traffic: Traffic,
-    picture_tokens: int,
 ) -> tuple[Memory, ...]:
-    """The device of a learner rank, that of an engine where it is another, and the host; `traffic` is of one
-    micro-batch, `picture_tokens` of an update."""
+    """The device of a learner rank, that of an engine where it is another, and the host; `traffic` is an update's."""
     has_learner = any(actor.role == "learner" for actor in placement.actors)
     on_gpu = config.cluster.placement != "cpu"
-    learner = learner_rows(config.learner, architecture, traffic, _row_width(config)) if has_learner else {}
-    if learner and config.learner.keeps_pictures:
-        values = picture_tokens / config.learner.num_ranks * architecture.hidden_size
+    of_micro_batch = traffic.times(config.learner.micro_batch_tokens, max(1, traffic.tokens))
+    learner: dict[str, tuple[float, float]] = {}
+    if has_learner:
+        device = "cuda" if on_gpu else "cpu"
+        learner = learner_rows(config.learner, architecture, of_micro_batch, device, _row_width(config))
+    if learner and config.learner.keeps_pictures and traffic.picture_tokens:
+        values = traffic.picture_tokens / config.learner.num_ranks * architecture.hidden_size
         learner["learner: what frozen eyes see"] = (0.0, values * BYTES[config.learner.dtype] / GIB)
     host = _host_rows(config, architecture, placement, learner)
     whole_host = Memory(device=HOST, room=hardware.memory_gib, rows=host)
@@ -140,10 +142,10 @@ def value_head_parameters(learner: LearnerConfig, architecture: Architecture) ->
 
 
 def learner_rows(
-    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, row_width: int = 0
+    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, device: str, row_width: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """What one rank holds on its device, as GiB while others play and while it learns; `traffic` is of a micro-batch,
-    `row_width` of its rows where several sequences share one."""
+    """What one rank holds on its "cpu" or "cuda" device, as GiB while others play and while it learns; `traffic` is of
+    a micro-batch, `row_width` of its rows where several sequences share one."""
     value_bytes, ranks = BYTES[learner.dtype], learner.num_ranks
     trained = trained_parameters(learner, architecture)
     whole = architecture.num_parameters + value_head_parameters(learner, architecture)
@@ -159,9 +161,13 @@ def learner_rows(
         f"{OPTIMIZER_ROW} (ZeRO {stage})": (0.0 if learner.rests else optimizer, optimizer),
         "learner: activations and logits (estimate)": (
             0.0,
-            activation_bytes(learner, architecture, traffic, row_width),
+            activation_bytes(learner, architecture, traffic, device, row_width),
         ),
     }
+    if stage:
+        # At stage 2 one bucket is summed while the next is filled.
+        buckets = FP32_BYTES * min(trained, REDUCE_BUCKET_NUMEL) * (2 if stage == 2 else 1)
+        rows["learner: gradients on their way between ranks"] = (0.0, buckets)
     if learner.optimizer.pull_to_start:
         rows["learner: where weights began"] = (trained * FP32_BYTES / (ranks if stage else 1),) * 2
     reference = architecture.num_parameters * value_bytes / (ranks if stage == 3 else 1)

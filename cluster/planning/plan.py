@@ -14,7 +14,7 @@ from cluster.errors import ConfigError
 from cluster.faults import Finding
 from cluster.planning.architecture import Architecture
 from cluster.planning.checks import check, steps_per_iteration
-from cluster.planning.compute import Work, micro_batch_at_most, traffic_at_most, work_of
+from cluster.planning.compute import Work, traffic_at_most, work_of
 from cluster.planning.hardware import Hardware
 from cluster.planning.memory import Cache, Memory, cache_of, memory_of
 from cluster.planning.memory_checks import memory_findings
@@ -103,9 +103,8 @@ def make_plan(config: Config, command: Command, hardware: Hardware, *, elsewhere
         work = tuple(work_of(config, command, architecture, batch))
         # What a device holds means nothing where there is no such device; that is a finding already.
         if None not in placement.hosts and hardware.num_gpus >= placement.num_gpus:
-            of_micro_batch = micro_batch_at_most(config, architecture, batch)
-            seen = traffic_at_most(config, architecture, batch, batch.num_episodes).picture_tokens
-            memory = memory_of(config, architecture, placement, hardware, of_micro_batch, seen)
+            traffic = traffic_at_most(config, architecture, batch, batch.num_episodes)
+            memory = memory_of(config, architecture, placement, hardware, traffic)
             of_memory = tuple(memory_findings(config, memory, cache))
             findings = tuple(sorted((*findings, *of_memory), key=lambda finding: not finding.is_fatal))
     return Plan(

@@ -22,10 +22,9 @@ from transformers import AutoModelForCausalLM
 from cluster.groups.learner_group import LearnerGroup
 from learner.config import LearnerConfig
 from learner.worker import Item
-from rollout.episode import Episode, EpisodeEnd, Turn, VersionSpan
 from study.bench import Row
+from study.bench.made_up import made_up
 from study.nano.random_model import write_nano_model
-from verifier.protocol import Verdict
 
 NUM_EPISODES = 64
 NUM_UPDATES = 3
@@ -60,42 +59,13 @@ def _episodes(count: int) -> list[Any]:
     """Episodes of one to three attempts, as long as those of GeneralPoints in nano tokens."""
     random = Random(0)
 
-    def turn(number: int, is_last: bool) -> Turn:
+    def exchange(number: int) -> tuple[list[int], list[int]]:
         shown, sampled = 22 if number == 0 else 7, random.randint(24, 32)
-        tokens = np.array([random.randrange(5, 600) for _ in range(shown + sampled)], np.int32)
-        verdict = Verdict(
-            outcome="correct" if is_last else "wrong_value",
-            correct=is_last,
-            reward=5.0 if is_last else -1.0,
-            feedback="",
-            checks={},
-        )
-        return Turn(
-            shown_token_ids=tokens[:shown],
-            sampled_token_ids=tokens[shown:],
-            sampled_logprobs=np.full(sampled, -1.0, np.float32),
-            policy_versions=(VersionSpan(0, 0, sampled),),
-            finish="stop",
-            starts_new_context=number == 0,
-            question_text="",
-            images=(),
-            answer="",
-            verdict=verdict,
-            step=1,
-            attempt=number + 1,
-        )
+        tokens = [random.randrange(5, 600) for _ in range(shown + sampled)]
+        return tokens[:shown], tokens[shown:]
 
-    return [
-        Episode(
-            env="general_points",
-            seed=seed,
-            split="train",
-            end=EpisodeEnd.SOLVED,
-            seconds=1.0,
-            turns=tuple(turn(number, number == last) for number in range(last + 1)),
-        )
-        for seed, last in enumerate(random.choices(range(3), k=count))
-    ]
+    lasts = random.choices(range(3), k=count)
+    return [made_up(seed, [exchange(number) for number in range(last + 1)]) for seed, last in enumerate(lasts)]
 
 
 def _options(model: Path, num_ranks: int, stage: int) -> Any:

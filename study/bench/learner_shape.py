@@ -3,6 +3,7 @@
     bare           the same micro-batches, attention and fused cross-entropy in a loop that does nothing else
     ours           all of what an update does, from episodes to new weights
     without …      ours with one saving switched off
+    output layer   alone, beside PyTorch's fused cross-entropy
 
 Each is measured in a process of its own: tokens of the dialogues by the seconds of an update, the share of what the
 device could do at its best that went into the model's own work (MFU), and the most memory beyond what the process held
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +36,7 @@ from learner.policy_model import load_policy, size_of
 from learner.sequence import TrainingSequence, sequences_of
 from rollout.traffic import total
 from rollout.transcript import ChatTokens
-from study.bench import Row
+from study.bench import Row, output_layer
 from study.bench.shapes import dialogues, write_shape
 
 NUM_UPDATES = 3
@@ -82,6 +84,7 @@ def rows(shape: str, tokens: int = 8192, num_dialogues: int = 48) -> list[Row]:
             ("parameters", written.num_parameters / 1e6, "million"),
             (f"layers, of {written.of_layers}", written.num_layers, "layers"),
         ]
+        found += _apart(partial(output_layer.rows, written.width, written.vocabulary, getattr(torch, dtype)))
         bare, ours = measured(replace(job, is_bare=True)), measured(job)
         found += [*_figures("bare loop", bare), *_figures("ours", ours)]
         found.append(("ours ÷ bare", ours.tokens_per_second / bare.tokens_per_second, "ratio"))
@@ -97,8 +100,12 @@ def rows(shape: str, tokens: int = 8192, num_dialogues: int = 48) -> list[Row]:
 
 def measured(job: Job) -> Found:
     """In a process of its own."""
+    return _apart(partial(_measure, job))
+
+
+def _apart(make: Callable[[], Any]) -> Any:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, job).result()
+        return pool.submit(make).result()
 
 
 def _figures(title: str, found: Found) -> list[Row]:
@@ -133,6 +140,7 @@ def _measure(job: Job) -> Found:
 
 
 def join_alone() -> None:
+    """Be the only rank, in this process."""
     with socket.socket() as free:
         free.bind(("", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

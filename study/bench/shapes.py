@@ -1,12 +1,11 @@
 """Random models as wide as public ones, as deep as there is room for, and dialogues for them to learn from.
 
     write_shape(name, folder, room)    a model of one of the SHAPES in a folder, cut to so many bytes   →  Shape
-    dialogues(chat, count, …)          with a picture each where the model has eyes                     →  episodes
+    dialogues(chat, count)             with a picture each where the model has eyes                     →  episodes
 
 No width is cut, nor the vocabulary: what an update costs a token and a layer is as in the whole model.
 """
 
-import hashlib
 import io
 from collections.abc import Mapping
 from copy import deepcopy
@@ -24,10 +23,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.utils import logging
 
 from cluster.planning.architecture import KNOWN
-from rollout.episode import Episode, EpisodeEnd, Turn, VersionSpan
+from rollout.episode import Episode
 from rollout.transcript import ChatTokens
+from study.bench.made_up import made_up
 from study.nano.tokenizer import CHAT_TEMPLATE, build_nano_tokenizer
-from verifier.protocol import Verdict
 
 TINY = {
     "model_type": "qwen2_5_vl",
@@ -74,6 +73,9 @@ class Shape:
     """Of its language model; `of_layers` has the whole."""
     of_layers: int
     num_parameters: int
+    width: int
+    """Of its language model."""
+    vocabulary: int
 
 
 def write_shape(name: str, folder: Path, *, room: float, bytes_a_parameter: int) -> Shape:
@@ -105,7 +107,14 @@ def write_shape(name: str, folder: Path, *, room: float, bytes_a_parameter: int)
         images: Any = Qwen2VLImageProcessorPil(patch_size=14, merge_size=2, temporal_patch_size=2, size=sides)
         images._processor_class = "Qwen2_5_VLProcessor"
         images.save_pretrained(folder)
-    return Shape(num_layers=num_layers, of_layers=whole, num_parameters=model.num_parameters())
+    vocabulary, width = model.get_output_embeddings().weight.shape
+    return Shape(
+        num_layers=num_layers,
+        of_layers=whole,
+        num_parameters=model.num_parameters(),
+        width=width,
+        vocabulary=vocabulary,
+    )
 
 
 @cache
@@ -143,44 +152,14 @@ def dialogues(chat: ChatTokens, count: int) -> list[Episode]:
 
 
 def _dialogue(chat: ChatTokens, seed: int, random: Random, *, sees: bool) -> Episode:
-    picture = _picture(seed) if sees else b""
-    digest = hashlib.sha256(picture).hexdigest()
-    num_turns = random.randint(1, 3)
-
-    def turn(number: int) -> Turn:
-        is_first, is_last = number == 0, number == num_turns - 1
+    exchanges = []
+    for number in range(random.randint(1, 3)):
         text = "".join(random.choices("abcdefgh ", k=random.randint(NUM_SHOWN // 2, NUM_SHOWN * 3 // 2)))
+        is_first = number == 0
         shown = chat.opening(text, int(sees)) if is_first else chat.follow_up(text[:20], 0, after_end_token=False)
-        sampled = random.randint(NUM_SAMPLED // 2, NUM_SAMPLED * 3 // 2)
-        return Turn(
-            shown_token_ids=np.array(shown, np.int32),
-            sampled_token_ids=np.array([random.randrange(20, 300) for _ in range(sampled)], np.int32),
-            sampled_logprobs=np.full(sampled, -1.0, np.float32),
-            policy_versions=(VersionSpan(0, 0, sampled),),
-            finish="stop",
-            starts_new_context=is_first,
-            question_text=text,
-            images=(digest,) if sees and is_first else (),
-            answer="",
-            verdict=_verdict(is_right=is_last),
-            step=1,
-            attempt=number + 1,
-        )
-
-    return Episode(
-        env="shape",
-        seed=seed,
-        split="train",
-        end=EpisodeEnd.SOLVED,
-        seconds=1.0,
-        turns=tuple(map(turn, range(num_turns))),
-        pictures={digest: picture} if sees else {},
-    )
-
-
-def _verdict(*, is_right: bool) -> Verdict:
-    outcome, reward = ("correct", 5.0) if is_right else ("wrong_value", -1.0)
-    return Verdict(outcome=outcome, correct=is_right, reward=reward, feedback="", checks={})
+        count = random.randint(NUM_SAMPLED // 2, NUM_SAMPLED * 3 // 2)
+        exchanges.append((shown, [random.randrange(20, 300) for _ in range(count)]))
+    return made_up(seed, exchanges, _picture(seed) if sees else None)
 
 
 def _picture(seed: int) -> bytes:

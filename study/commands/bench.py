@@ -15,12 +15,16 @@ MEASURED = tuple(name for name in BENCHES if name != "shape")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=MEASURED, help="what is measured")
     parser.add_argument("--shape", help="of `learner`: a public model's widths, cut to as many layers as fit")
-    parser.add_argument("--tokens", type=int, default=8192, help="and tokens in a micro-batch, 8192 where not given")
-    parser.add_argument("--dialogues", type=int, default=48, help="and dialogues in an update, 48 where not given")
+    parser.add_argument("--tokens", type=int, help="and tokens in a micro-batch, 8192 where not given")
+    parser.add_argument("--dialogues", type=int, help="and dialogues in an update, 48 where not given")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    sizes = {"tokens": arguments.tokens, "num_dialogues": arguments.dialogues}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
     if arguments.shape is None:
+        if sizes:
+            raise ConfigError("--tokens and --dialogues are of a shape; name one with --shape")
         run_bench(arguments.what)
         return 0
     from study.bench.shapes import SHAPES
@@ -29,5 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--shape={arguments.shape}: `bench {arguments.what}` has no shapes; `bench learner` has")
     if arguments.shape not in SHAPES:
         raise ConfigError(f"--shape={arguments.shape}: no such shape; there are {', '.join(SHAPES)}")
-    run_bench("shape", shape=arguments.shape, tokens=arguments.tokens, num_dialogues=arguments.dialogues)
+    if any(size < 1 for size in sizes.values()):
+        raise ConfigError("--tokens and --dialogues count from 1")
+    run_bench("shape", shape=arguments.shape, **sizes)
     return 0

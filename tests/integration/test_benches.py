@@ -73,6 +73,10 @@ def test_what_no_bench_has_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--shape=nope: no such shape; there are tiny-qwen2.5-vl" in capsys.readouterr().err
     assert main(["bench", "sync", "--shape", "qwen2.5-vl-3b"]) == 2
     assert "`bench sync` has no shapes; `bench learner` has" in capsys.readouterr().err
+    assert main(["bench", "learner", "--tokens", "64"]) == 2
+    assert "name one with --shape" in capsys.readouterr().err
+    assert main(["bench", "learner", "--shape", "tiny-qwen2.5-vl", "--dialogues", "0"]) == 2
+    assert "count from 1" in capsys.readouterr().err
 
 
 def _figures(what: str, capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ FULL = {"micro_batch_tokens": 1024}
 CASES = {
     "words": Case(TEXT, FULL),
     "words, recomputed": Case(TEXT, {**FULL, "deepspeed": {"gradient_checkpointing": True}}),
-    "words, ZeRO 2": Case(TEXT, {**FULL, "deepspeed": {"zero_stage": 2}}),
+    **{f"words, ZeRO {stage}": Case(TEXT, {**FULL, "deepspeed": {"zero_stage": stage}}) for stage in (1, 2, 3)},
     "words, several to a row": Case(TEXT, {"micro_batch_tokens": 2048, "layout": "rows"}),
     "pictures": Case(EYES, FULL),
     "pictures, the tower frozen": Case(EYES, {**FULL, "freeze": ["vision_tower"]}),

@@ -4,7 +4,7 @@ measured(cases)   →  for each case (shape, learner options, dialogues): bytes 
 """
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from torch.profiler import profile
 
 from cluster.planning.architecture import read_architecture
 from cluster.planning.memory import learner_rows
@@ -23,6 +22,7 @@ from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 from study.bench import shapes
 from study.bench.learner_shape import join_alone
+from tests.support.peak_bytes import peak_bytes
 
 
 class Case(NamedTuple):
@@ -44,20 +44,6 @@ def measured(cases: Sequence[Case]) -> list[Found]:
     """In the order of the cases."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_measure_all, cases).result()
-
-
-def peak_bytes(run: Callable[[], Any]) -> int:
-    """The most that PyTorch's own allocator held above what it held before."""
-    with profile(profile_memory=True) as profiled:
-        run()
-    results: Any = profiled.profiler
-    held = most = 0
-    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    assert most
-    return most
 
 
 def _measure_all(cases: Sequence[Case]) -> list[Found]:
@@ -87,7 +73,7 @@ def _measure(case: Case) -> Found:
             tokens=fullest.token_ids.numel(), scored=fullest.traffic.scored, patches=fullest.traffic.patches
         )
         width = fullest.token_ids.shape[1] if config.layout == "rows" else 0
-        rows = learner_rows(config, read_architecture(folder), traffic, width)
+        rows = learner_rows(config, read_architecture(folder), traffic, "cpu", width)
         return Found(peak, sum(learning for _, learning in rows.values()) * 2**30)
 
 

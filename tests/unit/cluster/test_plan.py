@@ -4,6 +4,7 @@ import ast
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from cluster.config import load_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
 from cluster.planning.architecture import KNOWN, UnreadableModel, known_architecture, read_architecture
-from cluster.planning.compute import size_of
+from cluster.planning.compute import size_of, traffic_at_most
 from cluster.planning.hardware import Hardware, described
 from cluster.planning.memory import learner_rows, trained_parameters
 from cluster.planning.placement import Command
@@ -213,6 +214,30 @@ def test_what_is_frozen_low_rank_or_seen_is_planned_as_such() -> None:
     assert frozen.layers == size.layers
 
 
+@pytest.mark.parametrize(
+    ("frozen", "options", "times"),
+    [
+        ("vision_tower", (), 2),
+        ("vision_tower,projector", (), 0),
+        ("vision_tower,projector", ("learner.old_logprobs=rollout", "learner.advantage.kind=reinforce"), 1),
+    ],
+    ids=["projector learns", "seen by the look beforehand", "seen by the first epoch"],
+)
+def test_what_frozen_eyes_see_is_planned_once_an_update(frozen: str, options: tuple[str, ...], times: int) -> None:
+    """How often two epochs of learning are charged what a picture costs beyond its words."""
+    both = ("learner.epochs=2", "learner.deepspeed.gradient_checkpointing=false", f"learner.freeze=[{frozen}]")
+    plan = plan_of_paper("gp_vl", ON_GPUS[0], "rl", *both, *options)
+    assert plan.architecture is not None
+    size, config = size_of(plan.architecture, plan.config.learner), plan.config
+    traffic = traffic_at_most(config, plan.architecture, plan.batch, plan.batch.num_episodes)
+    words = replace(traffic, picture_tokens=0, patches=0, patch_pairs=0)
+    attention = config.cluster.compute.attention
+    (learning,) = (work.flops for work in plan.work if work.what == "learning")
+    once, nothing = (size.learn(seen, attention=attention) for seen in (traffic, words))
+    assert once > nothing
+    assert learning == 2 * nothing + times * (once - nothing)
+
+
 def test_a_route_begins_a_dialogue_at_each_place() -> None:
     options = ["env.name=route_navigation", "env.city.num_turns=[1,2]", "env.straight_line_length=4"]
     config = load_config([], options)
@@ -231,7 +256,7 @@ def test_zero_stages_share_what_they_say(stage: int, weights: float, gradients: 
     learner = LearnerConfig.model_validate(
         {"num_ranks": 8, "dtype": "bfloat16", "deepspeed": {"zero_stage": stage}, "value_head": {"hidden_sizes": ()}}
     )
-    found = [learning for _, learning in learner_rows(learner, LLAMA, Traffic()).values()][:3]
+    found = [learning for _, learning in learner_rows(learner, LLAMA, Traffic(), "cuda").values()][:3]
     whole = LLAMA.num_parameters + 4096 + 1
     assert found == pytest.approx([gib(whole * weights), gib(whole * gradients), gib(whole * optimizer)])
 
@@ -239,13 +264,15 @@ def test_zero_stages_share_what_they_say(stage: int, weights: float, gradients: 
 def test_offloading_low_ranks_and_references_are_counted() -> None:
     assert LLAMA is not None
     offloaded = LearnerConfig.model_validate({"deepspeed": {"zero_stage": 1, "offload_optimizer": True}})
-    assert next(pair for what, pair in learner_rows(offloaded, LLAMA, Traffic()).items() if "AdamW" in what) == (0, 0)
+    assert next(
+        pair for what, pair in learner_rows(offloaded, LLAMA, Traffic(), "cuda").items() if "AdamW" in what
+    ) == (0, 0)
     low_rank = LearnerConfig.model_validate({"lora": {"rank": 16}, "loss": {"kl_coefficient": 0.1}})
     # peft counts 41,943,040 for rank 16 on all linear layers of this model.
     assert trained_parameters(low_rank, LLAMA) == 41_943_040 + 4097
-    assert not any("initial policy" in what for what in learner_rows(low_rank, LLAMA, Traffic()))
+    assert not any("initial policy" in what for what in learner_rows(low_rank, LLAMA, Traffic(), "cuda"))
     compares = LearnerConfig.model_validate({"loss": {"kl_coefficient": 0.1}})
-    assert any("initial policy" in what for what in learner_rows(compares, LLAMA, Traffic()))
+    assert any("initial policy" in what for what in learner_rows(compares, LLAMA, Traffic(), "cuda"))
 
 
 @pytest.mark.parametrize(("stage", "share"), [(2, 1), (3, 4)])
@@ -254,7 +281,7 @@ def test_a_reference_lies_with_all_ranks_at_stage_3(stage: int, share: int) -> N
     learner = LearnerConfig.model_validate(
         {"num_ranks": 4, "loss": {"kl_coefficient": 0.1}, "deepspeed": {"zero_stage": stage}}
     )
-    _, learning = learner_rows(learner, LLAMA, Traffic())["learner: the initial policy, to compare with"]
+    _, learning = learner_rows(learner, LLAMA, Traffic(), "cuda")["learner: the initial policy, to compare with"]
     assert learning == pytest.approx(gib(LLAMA.num_parameters * 4) / share)
 
 

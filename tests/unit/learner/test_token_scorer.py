@@ -1,16 +1,17 @@
 """Cutting the vocabulary's work in parts changes no score and no gradient, and keeps no logits."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.profiler import profile
+from torch.nn import functional
 
-from learner import token_scorer
+from learner import token_scorer, vocabulary_tiles
 from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, TokenScores, distributions, score_tokens
+from learner.vocabulary_tiles import score_in_tiles
+from tests.support.peak_bytes import peak_bytes
 
 WIDTH, VOCABULARY, NUM_TOKENS = 16, 50, 23
 MODES = [mode for mode in Mode if mode is not Mode.VALUES]
@@ -90,11 +91,12 @@ def gradients(case: Case, scores: dict[str, torch.Tensor], learned: list[str]) -
 @pytest.mark.parametrize("forbids", [False, True])
 @pytest.mark.parametrize("drawn", ["all", "none", "some"])
 @pytest.mark.parametrize("kind", ["plain", "biased", "adapted", "frozen"])
-@pytest.mark.parametrize("few", [1, 3 * VOCABULARY, 10**9])
+@pytest.mark.parametrize("few", [1, 7 * NUM_TOKENS, VOCABULARY * NUM_TOKENS - 1, 10**9])
 def test_scores_and_gradients_are_those_of_all_logits(
     monkeypatch: pytest.MonkeyPatch, few: int, kind: str, drawn: str, forbids: bool, compares: bool, mode: Mode
 ) -> None:
     monkeypatch.setattr(token_scorer, "FEW_LOGITS", few)
+    monkeypatch.setattr(vocabulary_tiles, "TILE_LOGITS", {"cpu": few})
     it = case(kind, drawn, forbids=forbids, compares=compares)
     expected = by_hand(it)
     learned = ["logprobs"] + ["entropies"] * (mode is Mode.LEARNED_ENTROPIES) + ["divergences"] * compares
@@ -118,6 +120,37 @@ def score(case: Case, mode: Mode) -> TokenScores:
 def as_columns(scores: TokenScores) -> list[tuple[str, torch.Tensor]]:
     columns = {name: getattr(scores, name) for name in ("logprobs", "entropies", "divergences")}
     return [(name, column) for name, column in columns.items() if column is not None]
+
+
+def whole(states: torch.Tensor, weight: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(functional.linear(states, weight).float(), token_ids, reduction="none")
+
+
+def fused(states: torch.Tensor, weight: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
+    return functional.linear_cross_entropy(states, weight, token_ids, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "other", "bound"),
+    [(torch.float32, whole, 1e-5), (torch.float32, fused, 1e-5), (torch.bfloat16, whole, 1e-2)],
+)
+@pytest.mark.parametrize("scale", [0.1, 10.0, 100.0])
+def test_tiles_say_what_pytorch_s_cross_entropies_say(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, other: Any, bound: float, scale: float
+) -> None:
+    """However far apart logits are, and wherever the highest of them is."""
+    monkeypatch.setattr(vocabulary_tiles, "TILE_LOGITS", {"cpu": 64 * 100})
+    torch.manual_seed(5)
+    states = (scale * torch.randn(64, 32)).to(dtype).requires_grad_()
+    weight = torch.randn(9_001, 32).to(dtype).requires_grad_()
+    token_ids, everywhere = torch.randint(9_001, (64,)), torch.ones(64, dtype=torch.bool)
+    ours, _ = score_in_tiles(states, weight, token_ids, everywhere, (), with_entropies=True, learns_entropies=False)
+    theirs = -other(states, weight, token_ids)
+    torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, scale), rtol=1e-5)
+    mix = torch.linspace(-1, 2, 64)
+    found, wanted = (torch.autograd.grad((mix * said).sum(), [states, weight]) for said in (ours, theirs))
+    for gradient, right in zip(found, wanted, strict=True):
+        assert (gradient - right).float().norm() <= bound * right.float().norm()
 
 
 def test_entropies_that_are_only_told_have_no_gradient() -> None:
@@ -150,17 +183,3 @@ def test_all_logits_would_show() -> None:
     layer, hidden = nn.Linear(8, 152_064, bias=False), torch.randn(64, 8, requires_grad=True)
     peak = peak_bytes(lambda: layer(hidden).log_softmax(-1)[:, 0].sum().backward())
     assert peak > 2 * 64 * 152_064 * 4
-
-
-def peak_bytes(run: Callable[[], None]) -> int:
-    """The most that PyTorch's own allocator held above what it held before."""
-    with profile(profile_memory=True) as profiled:
-        run()
-    results: Any = profiled.profiler
-    held = most = 0
-    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    assert most
-    return most
