@@ -1,14 +1,13 @@
 """Sequences become tensors: micro-batches that hold as many sequences as fit.
 
     ModelInput      a sequence as the model sees it, pictures expanded
-    micro_batches   ModelInputs → micro-batches under a token budget, in one of three layouts
+    micro_batches   ModelInputs → micro-batches under a token budget, in one of two layouts
     MicroBatch      what goes through the model at once
 
 Legend: B rows, R tokens in a row, n sampled tokens in the micro-batch, k sequences in it.
 
-    padded   one sequence to a row, zeros behind it         positions by themselves
-    rows     several sequences to a row, zeros behind them  positions start at 0 with each sequence, and attention
-    flat     all sequences in one row                       stays inside; so a model is told by `position_ids` alone
+    packed   all sequences in one row             positions start at 0 with each, and attention stays inside
+    padded   a sequence to a row, zeros behind    positions by themselves
 
 What a model wants to be told beside tokens, its family says (learner/families).
 
@@ -24,13 +23,10 @@ import numpy.typing as npt
 import torch
 from PIL.Image import Image
 
-from learner.limits import WIDEST
+from learner.packed_attention import Packing
 from rollout.traffic import Traffic, total
 
-Layout = Literal["padded", "rows", "flat"]
-
-LITTLE = 0.03
-"""Rows of several sequences are made wider until no more of them than this is empty."""
+Layout = Literal["padded", "packed"]
 
 
 class BatchError(ValueError):
@@ -90,6 +86,8 @@ class MicroBatch:
     """What the model is told beside: positions, pictures, and whatever its family wants, by name."""
     traffic: Traffic
     """What of sequences goes through the model, neither padding nor filler."""
+    packing: Packing | None = None
+    """Where sequences begin in the only row, where all are in one."""
     told: "MicroBatch | None" = None
     """The same sequences, row by row, as a teacher sees them, where he is told more."""
     seen: dict[Any, Any] = field(default_factory=dict)
@@ -112,7 +110,7 @@ class MicroBatch:
         for name, value in moved.items():
             if isinstance(value, torch.Tensor):
                 moved[name] = value.to(device, non_blocking=True)
-        moved["told"] = self.told and self.told.to(device)
+        moved |= {name: part and part.to(device) for name, part in (("told", self.told), ("packing", self.packing))}
         moved["inputs"] = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
         return MicroBatch(**moved)
 
@@ -155,21 +153,21 @@ def micro_batches(
             f"set it to {longest} or more, or lower rollout.engine.max_context_tokens"
         )
     batches = []
-    spare_rows = int(filler is not None and layout != "flat")
+    spare_rows = int(filler is not None and layout != "packed")
     for rows in map(list, _group_rows(_rows(inputs, max_tokens, layout), max_tokens, spare_rows)):
         if filler is not None and not any(each.images for row in rows for each in row):
-            rows[-1:] = [[*rows[-1], filler]] if layout == "flat" else [rows[-1], [filler]]
-        batch = _micro_batch(rows, layout, pad_token_id, family or _Words())
+            rows[-1:] = [[*rows[-1], filler]] if layout == "packed" else [rows[-1], [filler]]
+        batch = micro_batch(rows, layout, pad_token_id, family)
         if any(each.told for row in rows for each in row):
             told = [[each.told or each for each in row] for row in rows]
-            batch = replace(batch, told=_micro_batch(told, layout, pad_token_id, family or _Words()))
+            batch = replace(batch, told=micro_batch(told, layout, pad_token_id, family))
         batches.append(batch)
     return batches
 
 
 def empty_micro_batch(filler: ModelInput | None = None, family: Teller | None = None) -> MicroBatch:
     """One that teaches nothing, for a rank that has nothing left while others go on."""
-    return _micro_batch([[filler or _NOTHING]], "padded", 0, family or _Words())
+    return micro_batch([[filler or _NOTHING]], "padded", 0, family)
 
 
 def positions(rows: Rows, width: int) -> torch.Tensor:
@@ -201,22 +199,7 @@ def balance(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
 def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list[list[ModelInput]]:
     """Which sequences share a row; the longest first, so that rows of one micro-batch are of nearly one length."""
     ordered = sorted(inputs, key=lambda each: -each.room)
-    if layout == "padded" or not ordered:
-        return [[each] for each in ordered]
-    if layout == "flat":
-        return _filled(ordered, max_tokens)
-    longest = ordered[0].room
-    best, emptiness = _filled(ordered, longest), 1.0
-    # No wider than it takes: attention in a row of many sequences is computed, and thrown away, between all of them.
-    for times in range(1, WIDEST + 1):
-        rows = best if times == 1 else _filled(ordered, longest * times)
-        empty = 1 - sum(map(_room, rows)) / (len(rows) * longest * times)
-        if empty < emptiness:
-            best, emptiness = rows, empty
-        # There has to be room for one row more, which may be added.
-        if emptiness <= LITTLE or 2 * longest * (times + 1) > max_tokens:
-            break
-    return best
+    return [[each] for each in ordered] if layout == "padded" else _filled(ordered, max_tokens)
 
 
 def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInput]]:
@@ -256,7 +239,8 @@ def _length(row: Sequence[ModelInput]) -> int:
     return sum(each.num_tokens for each in row)
 
 
-def _micro_batch(rows: Rows, layout: Layout, pad_token_id: int, family: Teller) -> MicroBatch:
+def micro_batch(rows: Rows, layout: Layout, pad_token_id: int = 0, family: Teller | None = None) -> MicroBatch:
+    """Of these rows; one, where sequences are packed."""
     width = max(_length(row) for row in rows)
     token_ids = np.full((len(rows), width), pad_token_id, np.int64)
     sampled_at, numbers, ends = [], [], []
@@ -278,13 +262,7 @@ def _micro_batch(rows: Rows, layout: Layout, pad_token_id: int, family: Teller) 
         numbers=torch.from_numpy(np.concatenate(numbers)),
         ends_at=ends_at,
         end_numbers=end_numbers,
-        inputs=family.inputs(rows, width, layout),
+        inputs=(family or _Words()).inputs(rows, width, layout),
         traffic=total(each.traffic for row in rows for each in row if len(each.sampled_at)),
+        packing=Packing.of([each.num_tokens for each in rows[0]]) if layout == "packed" else None,
     )
-
-
-def choose_layout(wanted: Literal["auto", "padded", "rows", "flat"], *, has_flash_attention: bool) -> Layout:
-    """The layout that `learner.layout` asks for."""
-    if wanted == "auto":
-        return "flat" if has_flash_attention else "padded"
-    return wanted

@@ -164,9 +164,9 @@ class LearnerConfig(Options):
     sampling, which saves a forward pass where no critic needs one."""
     micro_batch_tokens: int = Field(default=8192, ge=16)
     """The most tokens, padding included, that go through the model at once on one rank."""
-    layout: Literal["auto", "padded", "rows", "flat"] = "auto"
-    """How sequences share a micro-batch: one to a row; several to a row; all in one row, which wants attention for
-    variable lengths. `auto`: flat where flash-attention is installed and the model can, else padded."""
+    layout: Literal["auto", "packed", "padded"] = "auto"
+    """How sequences share a micro-batch: all in one row, or one to a row with padding behind. `auto`: packed, but for
+    a model whose attention cannot be told where sequences begin."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """Sharing the model between ranks."""
     rests: bool = False

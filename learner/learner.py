@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner.batch import choose_layout
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine
 from learner.device_peak import peak_flops, peak_memory
 from learner.distillation import Telling
 from learner.hybrid import entropy_of, weights_of
 from learner.looking import gaps, look
-from learner.policy_model import PolicyModel, load_policy, size_of
+from learner.policy_model import PolicyModel, choose_layout, load_policy, size_of
 from learner.ppo import weigh
 from learner.preference import pairs_of, prefer
 from learner.scorer import Scorer
@@ -81,8 +80,7 @@ class Learner:
         self._peak = peak_flops(self.policy.backbone.dtype)
         self.version = 0
         self.reward_kl = config.loss.reward_kl.coefficient
-        attention = self.policy.backbone.config._attn_implementation
-        layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
+        layout = choose_layout(config.layout, self.policy)
         options: dict[str, Any] = {"optimizer": config.optimizer, "sharing": config.deepspeed, "dtype": config.dtype}
         self.engine = DistributedEngine.start(self.policy, groups=self.policy.parameter_groups(config), **options)
         context = config.distillation.context

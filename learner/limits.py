@@ -8,7 +8,5 @@ TILE_LOGITS = {"cpu": 2**18, "cuda": 2**24}
 """As many stay in a core's cache; a GPU is idle between parts that are much smaller."""
 TILE_COPIES = 3
 """How many copies of a tile are alive at a time."""
-WIDEST = 4
-"""Rows that several sequences share are at most so many times as wide as the longest of these."""
 REDUCE_BUCKET_NUMEL = 200_000_000
 """The most gradient values that are summed over ranks at once."""

@@ -2,35 +2,34 @@
 
     load_policy(folder, config, chat)  →  PolicyModel
     size_of(policy)               →  ModelSize: what a token costs in each of its parts
+    choose_layout(wanted, policy) →  how sequences share a micro-batch
     PolicyModel(micro_batch, …)   →  Predictions: what the loss needs, at sampled tokens alone
 
 The output layer, which is most of a small model's work, runs only where a token was sampled. That this is the model's
 own forward is checked when it is loaded.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import PreTrainedModel
 
-from learner.batch import MicroBatch
-from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
+from learner.backbone import ModelError, add_lora, freeze, load_backbone
+from learner.batch import Layout, MicroBatch, micro_batch
+from learner.config import LearnerConfig, ValueHeadConfig
 from learner.families import family_of
 from learner.families.family import cast
 from learner.model_size import ModelSize, Weight, model_size
+from learner.packed_attention import UntoldPacking
 from learner.parts import CRITIC, ParameterGroup, is_looked_up, part_of
 from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
 from rollout.transcript import ChatTokens
-
-
-class ModelError(ValueError):
-    """A model cannot be trained as configured; the message names the key and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: DeepSpeed looks for tensors in what a module returns by its __dict__
@@ -74,7 +73,7 @@ class PolicyModel(nn.Module):
         reference: Distributions | None = None,
     ) -> Predictions:
         """`is_drawn` [n] tells tokens that were drawn, at the temperature and none forbidden, from demonstrated."""
-        hidden = self._hidden_states(batch)
+        hidden = self.hidden_states(batch)
         self.states = hidden if self.keeps_states else None
         scores = None
         if mode is not Mode.VALUES:
@@ -121,7 +120,7 @@ class PolicyModel(nn.Module):
     @torch.no_grad()
     def distributions(self, batch: MicroBatch, is_drawn: torch.Tensor, temperature: float) -> Distributions:
         """What each of the n tokens is drawn from, to compare another policy with: it can be asked for any of them."""
-        hidden = self._hidden_states(batch)[batch.sampled_at - 1]
+        hidden = self.hidden_states(batch)[batch.sampled_at - 1]
         return distributions(hidden, self.output_layer, self._drawing(is_drawn, temperature))
 
     @property
@@ -132,23 +131,25 @@ class PolicyModel(nn.Module):
     def _drawing(self, is_drawn: torch.Tensor, temperature: float) -> Drawing:
         return Drawing(is_drawn=is_drawn, temperature=temperature, forbidden_token_ids=self._forbidden)
 
-    def _hidden_states(self, batch: MicroBatch) -> torch.Tensor:
+    def hidden_states(self, batch: MicroBatch) -> torch.Tensor:
         """[B * R, width]"""
         inputs = cast(batch.inputs, self.backbone.dtype)
         if self.keeps_pictures and "pixel_values" in inputs and self not in batch.seen:
             with torch.no_grad():
                 batch.seen[self] = self.family.seen(self.backbone, inputs)
-        return self.family.hidden_states(self.backbone, batch.token_ids, inputs, batch.seen.get(self)).flatten(0, 1)
+        with batch.packing.told() if batch.packing else nullcontext({}) as beside:
+            told = inputs | beside
+            return self.family.hidden_states(self.backbone, batch.token_ids, told, batch.seen.get(self)).flatten(0, 1)
 
 
 def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> PolicyModel:
     """The model of a folder with a fresh value head, frozen and adapted as configured."""
     backbone = load_backbone(folder, config.dtype)
     backbone.requires_grad_(True)
-    _freeze(backbone, config.freeze)
+    freeze(backbone, config.freeze)
     if config.lora.rank:
         torch.manual_seed(config.seed)
-        _add_lora(backbone, config.lora)
+        add_lora(backbone, config.lora)
         if config.deepspeed.zero_stage == 3 and not isinstance(backbone.get_output_embeddings(), OutputLayer):
             # It is called once for every few tokens, and ranks would put its weights together unequally often.
             raise ModelError(
@@ -165,6 +166,27 @@ def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> Policy
         # a frozen vision tower would go backwards for nothing.
         backbone.disable_input_require_grads()
     return policy.train()
+
+
+@torch.no_grad()
+def choose_layout(wanted: Literal["auto", "packed", "padded"], policy: PolicyModel) -> Layout:
+    """What `learner.layout` asks for, if the policy says the same of two sequences in one row as of each alone."""
+    if wanted == "padded":
+        return "padded"
+    family = policy.family
+    rows = [each for each in (family.filler(), family.words("one two three"), family.words("four")) if each]
+    alone = torch.cat([policy.hidden_states(micro_batch([[row]], "padded", family=family)) for row in rows])
+    try:
+        gap = float((policy.hidden_states(micro_batch([rows], "packed", family=family)) - alone).abs().max())
+        problem = "" if gap < (1e-4 if alone.dtype == torch.float32 else 1e-1) else f"states differ by {gap:.3g}"
+    except UntoldPacking as error:
+        problem = str(error)
+    if problem and wanted == "packed":
+        raise ModelError(
+            f"learner.layout=packed: several sequences to a row are not told apart in {type(policy.backbone).__name__} "
+            f"({problem}); set it to padded, or to auto"
+        )
+    return "padded" if problem else "packed"
 
 
 def size_of(policy: PolicyModel, *, recomputes: bool) -> ModelSize:
@@ -187,66 +209,6 @@ def size_of(policy: PolicyModel, *, recomputes: bool) -> ModelSize:
     )
 
 
-def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
-    """The model of a folder, with the fastest exact attention there is here."""
-    from transformers.utils.import_utils import is_flash_attn_2_available
-
-    model_config = AutoConfig.from_pretrained(folder)
-    has_eyes = getattr(model_config, "vision_config", None) is not None
-    use_flash = torch.cuda.is_available() and is_flash_attn_2_available() and dtype == "bfloat16"
-    backbone = (AutoModelForImageTextToText if has_eyes else AutoModelForCausalLM).from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        attn_implementation="sdpa",
-    )
-    _check_output_layer(backbone)
-    if use_flash:
-        # Not before: the check runs where the model is loaded, and flash-attention on GPUs alone.
-        backbone.set_attn_implementation("flash_attention_2")
-    output_layer: Any = backbone.get_output_embeddings()
-    if type(output_layer) is nn.Linear:
-        output_layer.__class__ = OutputLayer
-    # What was drawn without dropout must be scored without it.
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    for name in ("attention_dropout", "attn_pdrop"):
-        for part in (backbone.config, getattr(backbone.config, "text_config", None)):
-            if getattr(part, name, 0.0):
-                setattr(part, name, 0.0)
-    return backbone
-
-
-@contextmanager
-def adapters_off(backbone: nn.Module) -> Iterator[None]:
-    """The model as it was before any low-rank training, inside the block."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in backbone.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
-
-
-@torch.no_grad()
-def _check_output_layer(backbone: Any) -> None:
-    """Some models scale or bend their logits behind the output layer; PolicyModel would miss that."""
-    token_ids = torch.arange(1, 9)[None] % backbone.get_input_embeddings().weight.shape[0]
-    backbone.eval()
-    whole = backbone(input_ids=token_ids, use_cache=False).logits
-    hidden = backbone.base_model(input_ids=token_ids, use_cache=False).last_hidden_state
-    alone = backbone.get_output_embeddings()(hidden)
-    if not torch.allclose(whole, alone, atol=1e-4 if whole.dtype == torch.float32 else 1e-1):
-        raise ModelError(
-            f"learner.model: {type(backbone).__name__} changes its logits behind the output layer "
-            f"(by up to {(whole - alone).abs().max():.3g}), which would be left out here; use a model that does not"
-        )
-
-
 class _PreciseLinear(nn.Linear):
     """Computes in float32 also where the model does not: returns are told apart by less than bfloat16 can."""
 
@@ -264,33 +226,3 @@ def _value_head(width: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)
-
-
-def _freeze(backbone: PreTrainedModel, parts: Sequence[str]) -> None:
-    for part in parts:
-        found = [parameter for name, parameter in backbone.named_parameters() if part_of(name) == part]
-        if not found:
-            raise ModelError(f"learner.freeze: {type(backbone).__name__} has no {part}; leave it out")
-        for parameter in found:
-            parameter.requires_grad_(False)
-
-
-def _add_lora(backbone: PreTrainedModel, lora: LoraConfig) -> None:
-    import peft
-
-    targets: Any = list(lora.target_modules) or _linear_layers(backbone)
-    backbone.requires_grad_(False)
-    options = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0)
-    try:
-        peft.inject_adapter_in_model(options, backbone)
-    except ValueError as error:
-        raise ModelError(f"learner.lora.target_modules={list(lora.target_modules)}: {error}") from None
-
-
-def _linear_layers(backbone: PreTrainedModel) -> list[str]:
-    output_layer = backbone.get_output_embeddings()
-    return [
-        name
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear) and module is not output_layer and part_of(name) == "language_model"
-    ]

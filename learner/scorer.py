@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
+from learner.backbone import ModelError, adapters_off, load_backbone
 from learner.batch import MicroBatch
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import DistributedEngine, gathered
-from learner.policy_model import ModelError, PolicyModel, Predictions, adapters_off, load_backbone
+from learner.policy_model import PolicyModel, Predictions
 from learner.standing import stand
 from learner.token_scorer import Distributions, Mode
 from learner.token_table import TokenTable

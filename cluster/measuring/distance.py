@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from learner.backbone import load_backbone
 from learner.batch import ModelInput, micro_batches
 from learner.config import LearnerConfig
-from learner.policy_model import PolicyModel, load_backbone
+from learner.policy_model import PolicyModel
 from learner.sequence import sequences_of
 from rollout.episode import Episode, EpisodeEnd
 from rollout.transcript import ChatTokens

@@ -1,12 +1,12 @@
 """What a forward keeps for its backward, as PyTorch's autograd keeps it, and what is made beside that and thrown away.
 
-    activation_bytes(learner, architecture, traffic, device, row_width)    of one micro-batch, at its most
+    activation_bytes(learner, architecture, traffic, device)    of one micro-batch, at its most
 
 Values that a layer keeps of each token, with its width w, attention a (queries), k (keys and values each) and inner
 width i, of b bytes each; norms are computed in float32:
 
     two norms                   2 w (4 + 2 b) bytes
-    attention                   2 a + 2 k            with several sequences to a row 4 a + R, the mask over R tokens
+    attention                   2 a + 2 k
     attention with own norms    another 2 (a + k)    Qwen3
     feed-forward, gated         4 i
 
@@ -24,13 +24,10 @@ LOGIT_SHARE = 0.35
 """How much of all logits is held at once, where these are many and made for a few tokens at a time."""
 
 
-def activation_bytes(
-    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, device: str, row_width: int = 0
-) -> float:
-    """Of a micro-batch through which so much goes on a "cpu" or "cuda" device, in rows of such a width where several
-    sequences share one."""
+def activation_bytes(learner: LearnerConfig, architecture: Architecture, traffic: Traffic, device: str) -> float:
+    """Of a micro-batch through which so much goes on a "cpu" or "cuda" device."""
     value_bytes, width = BYTES[learner.dtype], architecture.hidden_size
-    of_layer = traffic.tokens * _of_layer(architecture, value_bytes, row_width)
+    of_layer = traffic.tokens * _of_layer(architecture, value_bytes)
     of_input = traffic.tokens * value_bytes * width
     layers, recomputes = architecture.num_layers, learner.deepspeed.gradient_checkpointing
     logits = _of_logits(learner, traffic.scored, architecture.vocab_size, device)
@@ -46,12 +43,12 @@ def activation_bytes(
     return gradient + max(kept, gradient * architecture.is_tied)
 
 
-def _of_layer(architecture: Architecture, value_bytes: int, row_width: int) -> float:
+def _of_layer(architecture: Architecture, value_bytes: int) -> float:
     """Bytes a token."""
     queries = architecture.num_heads * architecture.head_size
     keys = architecture.num_kv_heads * architecture.head_size
     norms = 2 * architecture.hidden_size * (FP32_BYTES + 2 * value_bytes)
-    attention = 4 * queries + row_width if row_width else 2 * (queries + keys)
+    attention = 2 * (queries + keys)
     if architecture.model_type.startswith("qwen3"):
         attention += 2 * (queries + keys)
     return norms + value_bytes * (attention + 4 * architecture.intermediate_size)

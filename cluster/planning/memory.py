@@ -22,7 +22,7 @@ from cluster.planning.architecture import Architecture
 from cluster.planning.hardware import GIB, Hardware
 from cluster.planning.placement import Placement
 from learner.config import LearnerConfig
-from learner.limits import REDUCE_BUCKET_NUMEL, WIDEST
+from learner.limits import REDUCE_BUCKET_NUMEL
 from rollout.traffic import Traffic
 
 HOST = "each host"
@@ -90,7 +90,7 @@ def memory_of(
     learner: dict[str, tuple[float, float]] = {}
     if has_learner:
         device = "cuda" if on_gpu else "cpu"
-        learner = learner_rows(config.learner, architecture, of_micro_batch, device, _row_width(config))
+        learner = learner_rows(config.learner, architecture, of_micro_batch, device)
     if learner and config.learner.keeps_pictures and traffic.picture_tokens:
         values = traffic.picture_tokens / config.learner.num_ranks * architecture.hidden_size
         learner["learner: what frozen eyes see"] = (0.0, values * BYTES[config.learner.dtype] / GIB)
@@ -142,10 +142,10 @@ def value_head_parameters(learner: LearnerConfig, architecture: Architecture) ->
 
 
 def learner_rows(
-    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, device: str, row_width: int = 0
+    learner: LearnerConfig, architecture: Architecture, traffic: Traffic, device: str
 ) -> dict[str, tuple[float, float]]:
     """What one rank holds on its "cpu" or "cuda" device, as GiB while others play and while it learns; `traffic` is of
-    a micro-batch, `row_width` of its rows where several sequences share one."""
+    a micro-batch."""
     value_bytes, ranks = BYTES[learner.dtype], learner.num_ranks
     trained = trained_parameters(learner, architecture)
     whole = architecture.num_parameters + value_head_parameters(learner, architecture)
@@ -161,7 +161,7 @@ def learner_rows(
         f"{OPTIMIZER_ROW} (ZeRO {stage})": (0.0 if learner.rests else optimizer, optimizer),
         "learner: activations and logits (estimate)": (
             0.0,
-            activation_bytes(learner, architecture, traffic, device, row_width),
+            activation_bytes(learner, architecture, traffic, device),
         ),
     }
     if stage:
@@ -176,13 +176,6 @@ def learner_rows(
     if (learner.asks_the_start or learner.sft.kl_coefficient) and not learner.lora.rank:
         rows["learner: the initial policy, to compare with"] = (reference, reference)
     return {what: (resting / GIB, learning / GIB) for what, (resting, learning) in rows.items()}
-
-
-def _row_width(config: Config) -> int:
-    learner = config.learner
-    if learner.layout != "rows":
-        return 0
-    return min(learner.micro_batch_tokens // 2, WIDEST * config.rollout.engine.max_context_tokens)
 
 
 def _rows(learner: Mapping[str, tuple[float, float]], processes: float) -> tuple[MemoryRow, ...]:

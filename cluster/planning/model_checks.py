@@ -132,13 +132,6 @@ def _engine(config: Config, architecture: Architecture) -> Iterator[Finding]:
 
 def _training(config: Config, architecture: Architecture) -> Iterator[Finding]:
     learner = config.learner
-    if learner.layout == "flat" and config.cluster.placement == "cpu":
-        yield note(
-            "learner.layout",
-            "flat",
-            "on CPUs attention goes over the whole row, where most of it is masked away",
-            "use padded or rows",
-        )
     absent = [part for part in learner.freeze if part not in architecture.parameters]
     if absent:
         parts = ", ".join(architecture.parameters)

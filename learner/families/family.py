@@ -73,6 +73,11 @@ class Family:
         token_ids = np.array(self._chat.expanded(blank.size).token_ids, np.int64)
         return ModelInput(token_ids=token_ids, sampled_at=np.zeros(0, np.int64), first_number=0, images=(blank,))
 
+    def words(self, text: str) -> ModelInput:
+        """A question without pictures, in which nothing was sampled."""
+        token_ids = np.array(self._chat.opening(text, 0), np.int64)
+        return ModelInput(token_ids=token_ids, sampled_at=np.zeros(0, np.int64), first_number=0)
+
     def inputs(self, rows: Rows, width: int, layout: Layout) -> dict[str, torch.Tensor]:
         """What the model is told beside the tokens of these rows, by the names under which it takes it."""
         told = {} if layout == "padded" else {"position_ids": positions(rows, width)}

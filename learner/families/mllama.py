@@ -83,7 +83,7 @@ class MllamaFamily(Family):
         may = torch.cat([may, has_none[..., None]], -1)[:, None]
         mask = torch.zeros(may.shape, dtype=states.dtype, device=states.device)
         goes_on = ~(has_none | is_before)[:, None, :, None]
-        told = {name: inputs[name] for name in ("position_ids",) if name in inputs}
+        told = {name: inputs[name] for name in ("position_ids", "packing") if name in inputs}
         return model.language_model(
             input_ids=token_ids,
             use_cache=False,

@@ -27,12 +27,12 @@ import torch
 
 from cluster.planning.hardware import GIB, look
 from learner import token_scorer
-from learner.batch import choose_layout, micro_batches
+from learner.batch import micro_batches
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import join_ranks
 from learner.device_peak import peak_flops, peak_memory
 from learner.learner import Learner
-from learner.policy_model import load_policy, size_of
+from learner.policy_model import choose_layout, load_policy, size_of
 from learner.sequence import TrainingSequence, sequences_of
 from rollout.traffic import total
 from rollout.transcript import ChatTokens
@@ -179,8 +179,7 @@ def _bare_update(
     policy = load_policy(folder, config, chat).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
     inputs = [policy.family.model_input(each, 0) for each in sequences]
-    attention = policy.backbone.config._attn_implementation
-    layout = choose_layout(config.layout, has_flash_attention=attention == "flash_attention_2")
+    layout = choose_layout(config.layout, policy)
     tokens = config.micro_batch_tokens
     batches = micro_batches(inputs, max_tokens=tokens, layout=layout, family=policy.family, filler=None)
     count = sum(len(batch.sampled_at) for batch in batches)

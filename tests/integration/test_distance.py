@@ -14,8 +14,9 @@ from PIL import Image
 from transformers import AutoModelForCausalLM
 
 from cluster.measuring.distance import Start, moved
+from learner.backbone import load_backbone
 from learner.config import LearnerConfig, ValueHeadConfig
-from learner.policy_model import PolicyModel, load_backbone
+from learner.policy_model import PolicyModel
 from rollout.episode import Episode, EpisodeEnd, VersionSpan
 from rollout.scripted_engine import ScriptedEngine, Suboptimal
 from rollout.transcript import ChatTokens

@@ -45,12 +45,12 @@ def expected(model: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]
 
 VARIANTS = [
     (1, {"micro_batch_tokens": 64}),
-    (1, {"layout": "rows", "micro_batch_tokens": 200}),
-    (1, {"layout": "flat", "micro_batch_tokens": 150}),
+    (1, {"layout": "padded", "micro_batch_tokens": 200}),
+    (1, {"layout": "packed", "micro_batch_tokens": 150}),
     (1, {"deepspeed": {"zero_stage": 3, "gradient_checkpointing": True}}),
     (2, {}),
     (2, {"deepspeed": {"zero_stage": 1}, "micro_batch_tokens": 100}),
-    (2, {"deepspeed": {"zero_stage": 2}, "layout": "rows"}),
+    (2, {"deepspeed": {"zero_stage": 2}, "layout": "padded"}),
     (2, {"deepspeed": {"zero_stage": 3}, "micro_batch_tokens": 64}),
 ]
 

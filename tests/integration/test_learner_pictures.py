@@ -88,13 +88,13 @@ CASES = [
     *(("idefics3", "pictures", stage, "padded") for stage in (2, 3)),
     *(
         ("idefics3", "mixed", stage, layout)
-        for stage, layout in zip(range(4), ("padded", "rows", "flat", "rows"), strict=True)
+        for stage, layout in zip(range(4), ("padded", "packed", "padded", "packed"), strict=True)
     ),
     ("idefics3", "text", 3, "padded"),
     *(
         (family, "mixed", stage, layout)
         for family in ("qwen2_5_vl", "qwen3_vl", "mllama")
-        for stage, layout in ((0, "padded"), (2, "rows"), (3, "flat"))
+        for stage, layout in ((0, "padded"), (2, "packed"), (3, "packed"))
     ),
 ]
 

@@ -36,7 +36,7 @@ CASES = {
     "words": Case(TEXT, FULL),
     "words, recomputed": Case(TEXT, {**FULL, "deepspeed": {"gradient_checkpointing": True}}),
     **{f"words, ZeRO {stage}": Case(TEXT, {**FULL, "deepspeed": {"zero_stage": stage}}) for stage in (1, 2, 3)},
-    "words, several to a row": Case(TEXT, {"micro_batch_tokens": 2048, "layout": "rows"}),
+    "words, padded": Case(TEXT, {"micro_batch_tokens": 2048, "layout": "padded"}),
     "pictures": Case(EYES, FULL),
     "pictures, the tower frozen": Case(EYES, {**FULL, "freeze": ["vision_tower"]}),
     "a real vocabulary": Case(TINY, FULL),

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from learner import token_scorer
+from learner import packed_attention, token_scorer
+from learner.backbone import ModelError, adapters_off
 from learner.batch import BatchError, Layout, MicroBatch, micro_batches
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
 from learner.families import Family
-from learner.policy_model import CRITIC, ModelError, PolicyModel, Predictions, adapters_off, load_policy
+from learner.packed_attention import Packing
+from learner.policy_model import CRITIC, PolicyModel, Predictions, choose_layout, load_policy
 from learner.sequence import TrainingSequence, sequences_of
 from learner.token_scorer import Mode
 from rollout.scripted_engine import ScriptedEngine, Suboptimal
@@ -26,7 +29,7 @@ from tests.support.sequences import play, random_sequence
 from tests.support.tiny_families import FAMILIES, own_inputs
 from tests.support.tiny_models import make_picture_model, make_text_model
 
-LAYOUTS: tuple[Layout, ...] = ("padded", "rows", "flat")
+LAYOUTS: tuple[Layout, ...] = ("padded", "packed")
 TEMPERATURE = 0.7
 
 
@@ -166,12 +169,26 @@ def test_pictures_of_every_family_matter(folder_of: Callable[[str], Path], famil
     assert (found[0] - found[1]).abs().max() > 1e-3
 
 
+def test_a_model_that_cannot_be_packed_is_padded(monkeypatch: pytest.MonkeyPatch, text_model: Path) -> None:
+    policy, _, _ = load(text_model)
+    assert [choose_layout(wanted, policy) for wanted in ("auto", "packed", "padded")] == ["packed", "packed", "padded"]
+    whole = packed_attention._attend
+
+    def mixing(*args: Any, packing: Any = None, **options: Any) -> Any:
+        return whole(*args, packing=packing and Packing.of([sum(packing.lengths)]), **options)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, packed_attention.NAME, mixing)
+    assert choose_layout("auto", policy) == "padded"
+    with pytest.raises(ModelError, match=r"learner\.layout=packed: .*\(states differ by .*\); set it to padded"):
+        choose_layout("packed", policy)
+
+
 def test_attention_across_sequences_would_show(text_model: Path) -> None:
     policy, reader, _ = load(text_model)
     sequences = [random_sequence(Random(seed), 200, seed=seed) for seed in range(2)]
     inputs = [reader.model_input(sequence, number * 100) for number, sequence in enumerate(sequences)]
-    [batch] = micro_batches(inputs, max_tokens=4096, layout="flat")
-    leaking = dataclasses.replace(batch, inputs={})
+    [batch] = micro_batches(inputs, max_tokens=4096, layout="packed")
+    leaking = dataclasses.replace(batch, inputs={}, packing=None)
     drawn = torch.ones(len(batch.numbers), dtype=torch.bool)
     with torch.no_grad():
         gap = (policy(batch, drawn, 1.0).logprobs - policy(leaking, drawn, 1.0).logprobs).abs().max()
@@ -273,7 +290,7 @@ def test_low_rank_training_of_the_output_layer_is_not_shared_by_stage_3(text_mod
 def test_a_model_that_bends_its_logits_is_refused(text_model: Path) -> None:
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    from learner.policy_model import _check_output_layer
+    from learner.backbone import _check_output_layer
 
     size: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}

@@ -60,7 +60,7 @@ def learned(policy: PolicyModel, prompt: Prompt) -> list[float]:
     own[0] = False
     seen = family.expanded(token_ids, own, prompt.images, 0)
     other = ModelInput(token_ids=np.arange(20, 30), sampled_at=np.zeros(0, np.int64), first_number=0)
-    [batch] = micro_batches([seen, other], max_tokens=4096, layout="flat", family=family)
+    [batch] = micro_batches([seen, other], max_tokens=4096, layout="packed", family=family)
     scores = torch.zeros(len(seen.sampled_at))
     scores[batch.numbers] = policy(batch, torch.zeros(len(batch.numbers), dtype=torch.bool), 1.0).logprobs
     return scores.tolist()

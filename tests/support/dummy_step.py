@@ -72,8 +72,7 @@ def _measure(case: Case) -> Found:
         traffic = Traffic(
             tokens=fullest.token_ids.numel(), scored=fullest.traffic.scored, patches=fullest.traffic.patches
         )
-        width = fullest.token_ids.shape[1] if config.layout == "rows" else 0
-        rows = learner_rows(config, read_architecture(folder), traffic, "cpu", width)
+        rows = learner_rows(config, read_architecture(folder), traffic, "cpu")
         return Found(peak, sum(learning for _, learning in rows.values()) * 2**30)
 
 

@@ -576,7 +576,6 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
         ),
         (("learner.lora.rank=4", "learner.freeze=[language_model]"), "learner.freeze"),
         (("learner.lora.target_modules=[q_proj]",), "learner.lora.rank"),
-        (("learner.layout=flat",), "learner.layout"),
         (("learner.num_ranks=100",), "learner.num_ranks"),
         (("learner.rests=true",), "learner.rests"),
         (("evaluation={temperatures: [0.0], samples_per_task: 4}",), "evaluation.temperatures"),

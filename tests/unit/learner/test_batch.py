@@ -12,7 +12,7 @@ from PIL import Image
 
 from cluster.config import load_config
 from envs.catalog import make_environment
-from learner.batch import Layout, ModelInput, Rows, balance, choose_layout, empty_micro_batch, micro_batches
+from learner.batch import Layout, ModelInput, Rows, balance, empty_micro_batch, micro_batches
 from learner.demonstrations.demonstration import DemonstrationConfig
 from learner.demonstrations.make import make_demonstrations, to_episode
 from learner.sequence import sequences_of
@@ -35,7 +35,7 @@ def inputs_of(lengths: list[int]) -> list[ModelInput]:
     ]
 
 
-@given(LENGTHS, st.sampled_from(["padded", "rows", "flat"]), st.integers(40, 200))
+@given(LENGTHS, st.sampled_from(["padded", "packed"]), st.integers(40, 200))
 def test_every_sample_once_and_at_its_place(lengths: list[int], layout: Layout, max_tokens: int) -> None:
     inputs = inputs_of(lengths)
     token_of_sample = np.concatenate([each.token_ids[each.sampled_at] for each in inputs])
@@ -57,11 +57,12 @@ def test_every_sample_once_and_at_its_place(lengths: list[int], layout: Layout, 
     assert sorted(seen) == list(range(len(token_of_sample)))
 
 
-def test_rows_are_filled() -> None:
-    [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="rows")
-    assert batch.token_ids.shape == (3, 10)
-    [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="flat")
-    assert batch.token_ids.shape == (1, 30)
+def test_layouts() -> None:
+    [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="padded")
+    assert batch.token_ids.shape == (5, 10) and batch.packing is None
+    [batch] = micro_batches(inputs_of([10, 6, 4, 5, 5]), max_tokens=100, layout="packed")
+    assert batch.token_ids.shape == (1, 30) and batch.packing is not None
+    assert (batch.packing.lengths, batch.packing.starts.tolist()) == ((10, 6, 5, 5, 4), [0, 10, 16, 21, 26, 30])
 
 
 DIALOGUES = {
@@ -70,21 +71,21 @@ DIALOGUES = {
 }
 
 
-@pytest.mark.parametrize("layout", ["rows", "flat"])
 @pytest.mark.parametrize("env", DIALOGUES)
-def test_little_is_wasted_on_real_dialogues(env: str, layout: Layout) -> None:
+def test_nothing_is_wasted_on_real_dialogues(env: str) -> None:
     model, data = DIALOGUES[env]
     chat = ChatTokens.load(ROOT / "models" / model)
     config = load_config([ROOT / "configs" / "envs" / f"{env}.yaml"])
     played = make_demonstrations(make_environment(config.env, config.verifier), DemonstrationConfig(**data))
     sequences = [each for one in played for each in sequences_of(to_episode(one, chat), chat)]
     inputs = inputs_of([len(each.token_ids) for each in sequences])
-    batches = micro_batches(inputs, max_tokens=8192, layout=layout)
+    batches = micro_batches(inputs, max_tokens=8192, layout="packed")
     assert len(batches) > 3
-    assert 1 - sum(each.num_tokens for each in batches) / sum(each.token_ids.numel() for each in batches) <= 0.03
+    assert sum(each.num_tokens for each in batches) == sum(each.token_ids.numel() for each in batches)
+    assert sum(each.num_tokens for each in batches[:-1]) >= 0.97 * 8192 * (len(batches) - 1)
 
 
-@given(LENGTHS, st.sampled_from(["padded", "rows", "flat"]), st.integers(1, 60))
+@given(LENGTHS, st.sampled_from(["padded", "packed"]), st.integers(1, 60))
 def test_a_teacher_who_is_told_more_has_room_and_is_asked_the_same(
     lengths: list[int], layout: Layout, more: int
 ) -> None:
@@ -112,7 +113,7 @@ def test_a_teacher_who_is_told_more_has_room_and_is_asked_the_same(
 
 def test_an_empty_micro_batch_teaches_nothing() -> None:
     assert len(empty_micro_batch().numbers) == 0
-    assert micro_batches([], max_tokens=10, layout="rows") == []
+    assert micro_batches([], max_tokens=10, layout="packed") == []
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 8))
@@ -122,12 +123,6 @@ def test_balance(lengths: list[int], num_parts: int) -> None:
     sums = [sum(lengths[index] for index in part) for part in parts]
     # The longest-first rule is never further from even than one whole item.
     assert max(sums) - min(sums) <= max(lengths)
-
-
-def test_layout_by_itself() -> None:
-    assert choose_layout("auto", has_flash_attention=True) == "flat"
-    assert choose_layout("auto", has_flash_attention=False) == "padded"
-    assert choose_layout("rows", has_flash_attention=False) == "rows"
 
 
 class Pixels:
@@ -142,7 +137,7 @@ BLANK = ModelInput(
 )
 
 
-@pytest.mark.parametrize("layout", ["padded", "rows", "flat"])
+@pytest.mark.parametrize("layout", ["padded", "packed"])
 def test_every_micro_batch_looks_at_a_picture_where_a_filler_is_given(layout: Layout) -> None:
     lengths = (9, 8, 8, 3, 6, 5)
     inputs, first = [], 0
@@ -156,7 +151,7 @@ def test_every_micro_batch_looks_at_a_picture_where_a_filler_is_given(layout: La
     assert all(len(batch.inputs["pixels"]) for batch in batches) and len(batches) > 1
     assert sum(batch.num_tokens for batch in batches) == sum(lengths), "a filler is no token of a sequence"
     assert sorted(number for batch in batches for number in batch.numbers.tolist()) == list(range(first))
-    assert max(batch.token_ids.numel() for batch in batches) <= 30 + (4 if layout == "flat" else 0)
+    assert max(batch.token_ids.numel() for batch in batches) <= 30 + (4 if layout == "packed" else 0)
     filled = [batch for batch in batches if (batch.token_ids == 7).any()]
     assert filled and all(len(batch.inputs["pixels"]) == 1 for batch in filled)
     for batch in filled:
