@@ -1,6 +1,6 @@
 """A model of a folder as it is trained: which of it learns, and how its words attend.
 
-    load_backbone(folder, dtype)      with the fastest exact attention there is, and without dropout
+    load_backbone(folder, dtype, …)   with the fastest exact attention there is, and without dropout
     freeze(backbone, parts)           what does not learn
     add_lora(backbone, lora)          what learns in its place
     adapters_off(backbone)            inside, the model as it was before that
@@ -11,7 +11,7 @@ What cannot be trained as configured is a ModelError when it is loaded.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from learner import packed_attention
 from learner.config import LoraConfig
+from learner.kernels import use_liger
 from learner.parts import part_of
 from learner.token_scorer import OutputLayer
 
@@ -27,7 +28,7 @@ class ModelError(ValueError):
     """A model cannot be trained as configured; the message names the key and the fix."""
 
 
-def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
+def load_backbone(folder: Path, dtype: str, kernels: Literal["torch", "liger"] = "torch") -> PreTrainedModel:
     """The model of a folder, with the fastest exact attention there is here."""
     model_config = AutoConfig.from_pretrained(folder)
     has_eyes = getattr(model_config, "vision_config", None) is not None
@@ -38,6 +39,8 @@ def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
     )
     _check_output_layer(backbone)
     packed_attention.use(backbone)
+    if kernels == "liger":
+        use_liger(backbone)
     output_layer: Any = backbone.get_output_embeddings()
     if type(output_layer) is nn.Linear:
         output_layer.__class__ = OutputLayer
@@ -53,6 +56,7 @@ def load_backbone(folder: Path, dtype: str) -> PreTrainedModel:
 
 
 def freeze(backbone: PreTrainedModel, parts: Sequence[str]) -> None:
+    """Have these parts not learn."""
     for part in parts:
         found = [parameter for name, parameter in backbone.named_parameters() if part_of(name) == part]
         if not found:
@@ -62,6 +66,7 @@ def freeze(backbone: PreTrainedModel, parts: Sequence[str]) -> None:
 
 
 def add_lora(backbone: PreTrainedModel, lora: LoraConfig) -> None:
+    """Have nothing learn but low-rank additions to some layers."""
     import peft
 
     targets: Any = list(lora.target_modules) or _linear_layers(backbone)

@@ -144,7 +144,7 @@ class PolicyModel(nn.Module):
 
 def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> PolicyModel:
     """The model of a folder with a fresh value head, frozen and adapted as configured."""
-    backbone = load_backbone(folder, config.dtype)
+    backbone = load_backbone(folder, config.dtype, config.kernels)
     backbone.requires_grad_(True)
     freeze(backbone, config.freeze)
     if config.lora.rank:

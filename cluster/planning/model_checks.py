@@ -132,6 +132,13 @@ def _engine(config: Config, architecture: Architecture) -> Iterator[Finding]:
 
 def _training(config: Config, architecture: Architecture) -> Iterator[Finding]:
     learner = config.learner
+    if learner.kernels == "liger" and config.cluster.placement == "cpu":
+        yield Finding(
+            key="learner.kernels",
+            value="liger",
+            rule="they are Triton's, which CPUs do not run",
+            fix="set it to torch",
+        )
     absent = [part for part in learner.freeze if part not in architecture.parameters]
     if absent:
         parts = ", ".join(architecture.parameters)

@@ -61,6 +61,7 @@ WRONG = [
         "greater than or equal to 0",
         "the default is 1.0",
     ),
+    Wrong("kernels", ("learner.kernels=liger",), "learner.kernels=liger", "which CPUs do not run", "set it to torch"),
     Wrong("section", ("lerner.seed=1",), "lerner", "no such section", "did you mean 'learner'?"),
     Wrong(
         "choice",
