@@ -289,6 +289,8 @@ def test_a_reference_lies_with_all_ranks_at_stage_3(stage: int, share: int) -> N
     ("folder", "published"),
     [
         ("Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("Llama-3.2-1B", 1_235_814_400),
+        ("Llama-3.2-3B-Instruct", 3_212_749_824),
         ("Qwen2.5-VL-3B-Instruct", 3_754_622_976),
         ("Qwen2.5-VL-7B-Instruct-mine", 8_292_166_656),
     ],
