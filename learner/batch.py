@@ -153,8 +153,7 @@ def micro_batches(
             f"set it to {longest} or more, or lower rollout.engine.max_context_tokens"
         )
     batches = []
-    spare_rows = int(filler is not None and layout != "packed")
-    for rows in map(list, _group_rows(_rows(inputs, max_tokens, layout), max_tokens, spare_rows)):
+    for rows in _rows(inputs, max_tokens, layout, filler):
         if filler is not None and not any(each.images for row in rows for each in row):
             rows[-1:] = [[*rows[-1], filler]] if layout == "packed" else [rows[-1], [filler]]
         batch = micro_batch(rows, layout, pad_token_id, family)
@@ -196,10 +195,15 @@ def balance(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
     return [sorted(part) for part in parts]
 
 
-def _rows(inputs: Sequence[ModelInput], max_tokens: int, layout: Layout) -> list[list[ModelInput]]:
-    """Which sequences share a row; the longest first, so that rows of one micro-batch are of nearly one length."""
+def _rows(
+    inputs: Sequence[ModelInput], max_tokens: int, layout: Layout, filler: ModelInput | None
+) -> list[list[list[ModelInput]]]:
+    """The rows of each micro-batch; the longest sequences first, so that those of one are of nearly one length."""
     ordered = sorted(inputs, key=lambda each: -each.room)
-    return [[each] for each in ordered] if layout == "padded" else _filled(ordered, max_tokens)
+    if layout == "padded":
+        return _grouped(ordered, max_tokens, spare_rows=int(filler is not None))
+    longest = ordered[0].room if ordered else 0
+    return [[row] for row in _filled(ordered, max(longest, max_tokens - (filler.room if filler else 0)))]
 
 
 def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInput]]:
@@ -217,22 +221,14 @@ def _filled(ordered: Sequence[ModelInput], capacity: int) -> list[list[ModelInpu
     return rows
 
 
-def _group_rows(rows: Iterable[list[ModelInput]], max_tokens: int, spare_rows: int) -> list[list[list[ModelInput]]]:
-    """Rows of one micro-batch, to which so many may be added."""
+def _grouped(ordered: Iterable[ModelInput], max_tokens: int, spare_rows: int) -> list[list[list[ModelInput]]]:
+    """A row for each, as many to a micro-batch as leave room for so many rows more."""
     groups: list[list[list[ModelInput]]] = []
-    longest = 0
-    for row in rows:
-        length = _room(row)
-        if not groups or max(longest, length) * (len(groups[-1]) + 1 + spare_rows) > max_tokens:
+    for each in ordered:
+        if not groups or groups[-1][0][0].room * (len(groups[-1]) + 1 + spare_rows) > max_tokens:
             groups.append([])
-            longest = 0
-        groups[-1].append(row)
-        longest = max(longest, length)
+        groups[-1].append([each])
     return groups
-
-
-def _room(row: Sequence[ModelInput]) -> int:
-    return sum(each.room for each in row)
 
 
 def _length(row: Sequence[ModelInput]) -> int:

@@ -168,8 +168,8 @@ class LearnerConfig(Options):
     """How sequences share a micro-batch: all in one row, or one to a row with padding behind. `auto`: packed, but for
     a model whose attention cannot be told where sequences begin."""
     kernels: Literal["torch", "liger"] = "torch"
-    """Of norms, rotations and feed-forward layers: PyTorch's, or on GPUs those of the package liger-kernel, which are
-    checked against the model's own when it is loaded."""
+    """Of norms, rotations and feed-forward layers: PyTorch's, or on GPUs those of the package liger-kernel, whose
+    states of words are checked against the model's own when it is loaded."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """Sharing the model between ranks."""
     rests: bool = False

@@ -1,7 +1,7 @@
 """Kernels of the package `liger-kernel` for a model's norms, rotations and feed-forward layers, in place of PyTorch's.
 
 use_liger(backbone)         of a model on a GPU, since they are Triton's, which has no other
-replaced(backbone, put)     puts anything in place, and refuses it where the model then says something else
+replaced(backbone, put)     puts anything in place, and refuses it where the model then says something else of words
 """
 
 from collections.abc import Callable
@@ -45,9 +45,14 @@ def replaced(backbone: Any, put: Callable[[], None]) -> None:
 
     own = states()
     put()
-    gap = float((states() - own).abs().max() / own.abs().max())
-    if not gap < (1e-5 if own.dtype == torch.float32 else 2e-2):
+    gap = states() - own
+    if not is_rounding(gap, own):
         raise OtherKernels(
-            f"learner.kernels: with these a {backbone.config.model_type} ends in states that differ by {gap:.2g} of "
-            "the largest; set it to torch"
+            f"learner.kernels: with these a {backbone.config.model_type} ends in states that differ by "
+            f"{float(gap.abs().max()):.2g}; set it to torch"
         )
+
+
+def is_rounding(gap: torch.Tensor, states: torch.Tensor) -> bool:
+    """Whether states differ by no more than another order of the same sums may make of them."""
+    return bool(gap.abs().max() <= (1e-5 if states.dtype == torch.float32 else 2e-2) * states.abs().max())

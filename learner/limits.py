@@ -1,7 +1,7 @@
 """How much is made at once; plans reckon with it, so nothing here asks for torch."""
 
 FEW_LOGITS = 2**21
-"""So many numbers (8 MiB) of the output layer are made at once."""
+"""So many numbers (8 MiB) of the output layer are kept for the way back; more are made in parts."""
 COPIES, LEARNED_COPIES = 3, 8
 """How many copies of them are alive at a time, without gradients and where autograd keeps them."""
 TILE_LOGITS = {"cpu": 2**18, "cuda": 2**24}

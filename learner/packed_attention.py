@@ -5,7 +5,7 @@
     use(backbone)                    has a model's words attend by it; without a packing, as PyTorch does by itself
 
 On GPUs in half precision sequences of any lengths go through one kernel, elsewhere one after the other: nothing is
-computed between them, and no mask is made.
+computed between them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,10 +82,24 @@ def _attend(
         raise UntoldPacking(f"{type(module).__name__} is not told where sequences begin")
     if packing is None or looks_elsewhere:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if _is_limited(module, options):
+        raise UntoldPacking(f"{type(module).__name__} is told how far it may look by a mask alone")
+    if _fits_kernel(query, value):
         return _at_once(query, key, value, packing, options.get("scaling"), options.get("sliding_window")), None
     parts = zip(*(states.split(packing.lengths, 2) for states in (query, key, value)), strict=True)
     return torch.cat([_alone(module, query, key, value, options) for query, key, value in parts], 1), None
+
+
+def _is_limited(module: torch.nn.Module, options: dict[str, Any]) -> bool:
+    kinds = getattr(getattr(module, "config", None), "layer_types", None)
+    kind = kinds[getattr(module, "layer_idx", 0)] if kinds else ""
+    return kind == "chunked_attention" or (kind == "sliding_attention" and not options.get("sliding_window"))
+
+
+def _fits_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
+    size = query.shape[-1]
+    fits = query.dtype in (torch.bfloat16, torch.float16) and size == value.shape[-1] <= 256 and size % 8 == 0
+    return query.is_cuda and fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _at_once(

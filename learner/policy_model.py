@@ -25,6 +25,7 @@ from learner.batch import Layout, MicroBatch, micro_batch
 from learner.config import LearnerConfig, ValueHeadConfig
 from learner.families import family_of
 from learner.families.family import cast
+from learner.kernels import is_rounding
 from learner.model_size import ModelSize, Weight, model_size
 from learner.packed_attention import UntoldPacking
 from learner.parts import CRITIC, ParameterGroup, is_looked_up, part_of
@@ -175,10 +176,14 @@ def choose_layout(wanted: Literal["auto", "packed", "padded"], policy: PolicyMod
         return "padded"
     family = policy.family
     rows = [each for each in (family.filler(), family.words("one two three"), family.words("four")) if each]
-    alone = torch.cat([policy.hidden_states(micro_batch([[row]], "padded", family=family)) for row in rows])
+
+    def states(batch: MicroBatch) -> torch.Tensor:
+        return policy.hidden_states(batch.to(next(policy.parameters()).device))
+
+    alone = torch.cat([states(micro_batch([[row]], "padded", family=family)) for row in rows])
     try:
-        gap = float((policy.hidden_states(micro_batch([rows], "packed", family=family)) - alone).abs().max())
-        problem = "" if gap < (1e-4 if alone.dtype == torch.float32 else 1e-1) else f"states differ by {gap:.3g}"
+        gap = states(micro_batch([rows], "packed", family=family)) - alone
+        problem = "" if is_rounding(gap, alone) else f"states differ by {float(gap.abs().max()):.3g}"
     except UntoldPacking as error:
         problem = str(error)
     if problem and wanted == "packed":

@@ -68,9 +68,9 @@ class OutputLayer(nn.Linear):
     """An output layer that can be asked for less than logits; all of it within one call, since ranks that share its
     weight put it together for the time of a call."""
 
-    def forward(self, input: torch.Tensor, ask: Callable[["OutputLayer"], Any] | None = None) -> Any:
-        """Logits, or what `ask` makes of this layer."""
-        return super().forward(input) if ask is None else ask(self)
+    def forward(self, input: torch.Tensor, ask: Callable[["OutputLayer", torch.Tensor], Any] | None = None) -> Any:
+        """Logits, or what `ask` makes of this layer and its input."""
+        return super().forward(input) if ask is None else ask(self, input)
 
 
 def score_tokens(
@@ -83,7 +83,9 @@ def score_tokens(
 ) -> TokenScores:
     """`hidden` [n, width] are the states before the tokens, `token_ids` [n]."""
 
-    def ask(layer: nn.Module) -> TokenScores:
+    # What a layer is asked of has to go through its call: else ranks that share its weight would keep the whole of it
+    # until they have been all the way back.
+    def ask(layer: nn.Module, hidden: torch.Tensor) -> TokenScores:
         def of(rows: slice) -> tuple[torch.Tensor, ...]:
             return _of_rows(rows, hidden, token_ids, layer, drawing, mode, reference)
 
@@ -96,7 +98,7 @@ def score_tokens(
             divergences=next(found) if reference is not None else None,
         )
 
-    return output_layer(hidden, ask) if isinstance(output_layer, OutputLayer) else ask(output_layer)
+    return output_layer(hidden, ask) if isinstance(output_layer, OutputLayer) else ask(output_layer, hidden)
 
 
 def distributions(hidden: torch.Tensor, output_layer: nn.Module, drawing: Drawing) -> Distributions:

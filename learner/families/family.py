@@ -110,9 +110,13 @@ class Family:
         row = ModelInput(
             token_ids=token_ids[0].numpy(), sampled_at=np.zeros(0, np.int64), first_number=0, images=(image,)
         )
-        expected = backbone.base_model(**cast(made, backbone.dtype), use_cache=False).last_hidden_state
-        told = cast(self.inputs([[row]], token_ids.shape[1], "padded"), backbone.dtype)
-        gap = (self.hidden_states(backbone, token_ids, told) - expected).abs().max()
+        device = backbone.get_input_embeddings().weight.device
+        own, told = (
+            {name: value.to(device) for name, value in cast(inputs, backbone.dtype).items()}
+            for inputs in (made, self.inputs([[row]], token_ids.shape[1], "padded"))
+        )
+        expected = backbone.base_model(**own, use_cache=False).last_hidden_state
+        gap = (self.hidden_states(backbone, token_ids.to(device), told) - expected).abs().max()
         if not gap < (1e-4 if expected.dtype == torch.float32 else 1e-1):
             raise BatchError(
                 f"learner.model: pictures of a {backbone.config.model_type} are not understood here (its own forward "

@@ -1,7 +1,7 @@
 """Qwen2-VL, Qwen2.5-VL, Qwen3-VL: positions have three axes, time, height and width, which a picture spreads over.
 
 Told nothing, these models count along one axis and say nothing of it; so each sequence is counted by the model's own
-`get_rope_index`, by itself, wherever in a row it stands. Where several share a row, a fourth line tells them apart.
+`get_rope_index`, by itself, wherever in a row it stands.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,7 @@ class MultiAxisFamily(Family):
     def inputs(self, rows: Rows, width: int, layout: Layout) -> dict[str, torch.Tensor]:
         told = super().inputs(rows, width, layout)
         grids = iter(told.get("image_grid_thw", ()))
-        along_rows = positions(rows, width)
-        axes = along_rows.expand(3, -1, -1).clone()
+        axes = positions(rows, width).expand(3, -1, -1).clone()
         for number, row in enumerate(rows):
             start = 0
             for each in row:
@@ -27,8 +26,7 @@ class MultiAxisFamily(Family):
                 if each.images:
                     axes[:, number, start:end] = self._counted(each, [next(grids) for _ in each.images])
                 start = end
-        own = axes if layout == "padded" else torch.cat([along_rows[None], axes])
-        return {**told, "position_ids": own}
+        return {**told, "position_ids": axes}
 
     def _counted(self, each: ModelInput, grids: Iterable[torch.Tensor]) -> torch.Tensor:
         """[3, length]"""

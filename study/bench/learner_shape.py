@@ -1,6 +1,6 @@
 """`ruleshift bench learner --shape NAME`: an update of a model as wide as a public one, ours and without each saving.
 
-    bare           the same micro-batches, attention and fused cross-entropy in a loop that does nothing else
+    bare           the same micro-batches, attention and output layer in a loop that does nothing else
     ours           all of what an update does, from episodes to new weights
     without …      ours with one saving switched off
     output layer   alone, beside PyTorch's fused cross-entropy

@@ -10,10 +10,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import ray
+import torch
 
+from learner import token_scorer, vocabulary_tiles
 from learner.config import LearnerConfig
 from learner.hybrid import Weights
 from learner.learner import FutureEpisode, Learner
+from learner.limits import FEW_LOGITS, TILE_LOGITS
 from learner.ppo import weigh
 from learner.sequence import Trajectory
 from learner.stepping import Stepped, Stepping
@@ -112,6 +115,43 @@ def test_the_same_update_where_no_logits_are_kept(
     expected, wanted = with_all_logits(kind)
     assert largest_gap(state, expected) < TOLERANCE
     require_same_metrics(metrics[-1:], wanted[-1:])
+
+
+def held_behind_the_output_layer(rank: int, num_ranks: int, model: str) -> tuple[set[int], set[int]]:
+    """How many values of the output layer's weight a rank holds at ZeRO 3 while that layer goes back, and behind it."""
+    options = {"model": model, "num_ranks": num_ranks, "deepspeed": {"zero_stage": 3}, "loss": {"kl_coefficient": 0}}
+    vocabulary_tiles.TILE_LOGITS, token_scorer.FEW_LOGITS = {"cpu": 1000}, 1
+    chat = ChatTokens.load(Path(model))
+    learner = Learner(Path(model), LearnerConfig.model_validate(options), temperature=1.0, chat=chat)
+    weight: Any = learner.policy.output_layer.weight
+    tiles, states = vocabulary_tiles._logits, learner.policy.hidden_states
+    during, behind = set[int](), set[int]()
+
+    def making(*args: Any) -> torch.Tensor:
+        during.add(weight.numel())
+        return tiles(*args)
+
+    def watched(batch: Any) -> torch.Tensor:
+        hidden = states(batch)
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: behind.add(weight.numel()))
+        return hidden
+
+    vocabulary_tiles._logits, learner.policy.hidden_states = making, watched
+    try:
+        sequences = sequences_for(0)[rank::num_ranks]
+        groups = {sequence.trajectory: sequence.trajectory.seed for sequence in sequences_for(0)}
+        learner.update([sequences], groups)
+    finally:
+        vocabulary_tiles._logits, vocabulary_tiles.TILE_LOGITS = tiles, TILE_LOGITS
+        token_scorer.FEW_LOGITS = FEW_LOGITS
+        learner.engine.close()
+    return during, behind
+
+
+def test_a_shared_output_layer_is_let_go_when_it_has_been_back(untied: Path) -> None:
+    for during, behind in run_ranks(2, held_behind_the_output_layer, str(untied)):
+        assert min(during) > 10_000 and behind == {0}
 
 
 def learn_worth(rank: int, num_ranks: int, model: str, options: dict[str, Any], num_updates: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from learner import packed_attention, token_scorer
+from learner import packed_attention, token_scorer, vocabulary_tiles
 from learner.backbone import ModelError, adapters_off
 from learner.batch import BatchError, Layout, MicroBatch, micro_batches
 from learner.config import LearnerConfig, LoraConfig, ValueHeadConfig
@@ -98,6 +98,7 @@ def check(policy: PolicyModel, chat: ChatTokens, sequences: Sequence[TrainingSeq
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_text_in_any_layout(monkeypatch: pytest.MonkeyPatch, text_model: Path, layout: Layout, few_logits: int) -> None:
     monkeypatch.setattr(token_scorer, "FEW_LOGITS", few_logits)
+    monkeypatch.setattr(vocabulary_tiles, "TILE_LOGITS", {"cpu": few_logits})
     policy, _, chat = load(text_model)
     random = Random(3)
     sequences = [

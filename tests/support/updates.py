@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learner import token_scorer
+from learner import token_scorer, vocabulary_tiles
 from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.device_peak import OF_THE_MACHINE
 from learner.learner import Learner
+from learner.limits import FEW_LOGITS, TILE_LOGITS
 from learner.sequence import TrainingSequence
 from rollout.transcript import ChatTokens
 from tests.support.sequences import random_sequence
@@ -73,10 +74,11 @@ def train(
     model: str,
     options: dict[str, Any],
     planted: str | None = None,
-    few_logits: int = token_scorer.FEW_LOGITS,
+    few_logits: int | None = None,
 ) -> tuple[dict[str, np.ndarray] | None, list[dict[str, float]]]:
     """Parameters and metrics after five updates, of which each has two optimizer steps."""
-    token_scorer.FEW_LOGITS = few_logits
+    token_scorer.FEW_LOGITS = few_logits or FEW_LOGITS
+    vocabulary_tiles.TILE_LOGITS = {"cpu": few_logits} if few_logits else TILE_LOGITS
     config = LearnerConfig.model_validate({**BASE, "model": model, "num_ranks": num_ranks, **options})
     chat = ChatTokens.load(Path(model))
     learner = Learner(Path(model), config, temperature=0.9, chat=chat)

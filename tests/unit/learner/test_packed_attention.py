@@ -1,5 +1,6 @@
 """Packed attention is each sequence's own, whatever the heads, the lengths and the window."""
 
+from contextlib import nullcontext
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +112,17 @@ def test_a_model_reads_each_sequence_as_alone_and_learns_the_same(kind: Any, con
         gradients = torch.autograd.grad((mix * found).sum(), weights)
         for gradient, right in zip(gradients, expected, strict=True):
             torch.testing.assert_close(gradient, right, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sliding_attention", "chunked_attention"])
+def test_a_layer_that_a_mask_alone_tells_how_far_to_look_cannot_be_packed(kind: str) -> None:
+    config = SimpleNamespace(layer_types=["full_attention", kind])
+    states = [torch.randn(1, 2, 9, 8) for _ in range(3)]
+    query, key, value = states
+    for layer, is_refused in ((0, False), (1, True)):
+        module: Any = SimpleNamespace(config=config, layer_idx=layer, is_causal=True)
+        with pytest.raises(UntoldPacking, match="by a mask alone") if is_refused else nullcontext():
+            packed_attention._attend(module, query, key, value, None, Packing.of([4, 5]), scaling=0.3)
 
 
 def test_a_model_that_keeps_it_from_its_attention_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,8 @@ def test_a_step_keeps_a_third_of_the_logits_of_a_real_vocabulary(mode: Mode, com
         loss: Any = sum(column.sum() for _, column in as_columns(scores) if column.requires_grad)
         loss.backward()
 
-    assert peak_bytes(step) <= 0.35 * num_tokens * vocabulary * 4
+    # The weight's own gradient is part of either.
+    assert peak_bytes(step) <= (0.35 if compares else 0.05) * num_tokens * vocabulary * 4
 
 
 def test_all_logits_would_show() -> None:
