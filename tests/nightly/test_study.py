@@ -19,6 +19,8 @@ from study.report.records import read_study
 ROOT = Path(__file__).parents[2]
 TASK, SEED = os.environ.get("TASK", "gp_l"), int(os.environ.get("SEED", "10"))
 TIMEOUT_SECONDS = 5400
+AS_MANY_AS_A_RUN = 2000
+"""Episodes that play learns from."""
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +54,10 @@ def test_all_arms_have_the_same_compute_and_the_engines_say_what_the_learner_say
         assert end is not None and abs(end.at(study.ledger) / study.budget - 1) < 0.05
     played = [row for cell in study.cells.values() for row in cell.metrics if "learner/rollout_gap_max" in row]
     assert played and max(row["learner/rollout_gap_mean"] for row in played) < 1e-6
-    # What float32 is off float64 by, in fewer tokens than a run draws, is measured here and now.
-    figures = {name: figure for name, figure, _ in rounding.rows()}
-    allowed = max(1e-5, 5 * figures["learner to float64, largest"])
+    # What float32 is off float64 by, in about as many tokens as a run draws, is measured here and now. The largest of
+    # so many is a token of hundreds of thousands; a policy that has learned is another one.
+    figures = {name: figure for name, figure, _ in rounding.rows(AS_MANY_AS_A_RUN)}
+    allowed = max(1e-5, 3 * figures["learner to float64, largest"])
     assert max(row["learner/rollout_gap_max"] for row in played) < allowed
 
 
