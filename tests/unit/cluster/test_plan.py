@@ -285,16 +285,16 @@ def test_a_reference_lies_with_all_ranks_at_stage_3(stage: int, share: int) -> N
     assert learning == pytest.approx(gib(LLAMA.num_parameters * 4) / share)
 
 
-@pytest.mark.parametrize(
-    ("folder", "published"),
-    [
-        ("Llama-3.1-8B-Instruct", 8_030_261_248),
-        ("Llama-3.2-1B", 1_235_814_400),
-        ("Llama-3.2-3B-Instruct", 3_212_749_824),
-        ("Qwen2.5-VL-3B-Instruct", 3_754_622_976),
-        ("Qwen2.5-VL-7B-Instruct-mine", 8_292_166_656),
-    ],
-)
+PUBLISHED = {
+    "Llama-3.1-8B-Instruct": 8_030_261_248,
+    "Llama-3.2-1B": 1_235_814_400,
+    "Llama-3.2-3B-Instruct": 3_212_749_824,
+    "Qwen2.5-VL-3B-Instruct": 3_754_622_976,
+    "Qwen2.5-VL-7B-Instruct-mine": 8_292_166_656,
+}
+
+
+@pytest.mark.parametrize(("folder", "published"), PUBLISHED.items())
 def test_known_models_have_their_published_sizes(folder: str, published: int) -> None:
     found = known_architecture(f"models/{folder}/")
     assert found is not None
@@ -304,7 +304,7 @@ def test_known_models_have_their_published_sizes(folder: str, published: int) ->
 
 def test_a_model_nobody_knows_has_no_size() -> None:
     assert known_architecture("models/mine") is None
-    assert len(KNOWN) == 3
+    assert all(any(folder.startswith(known) for folder in PUBLISHED) for known in KNOWN)
 
 
 def test_weights_that_are_there_are_counted_to_the_last(tmp_path: Path) -> None:
