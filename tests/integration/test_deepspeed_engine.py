@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,40 @@ def start(
     optimizer: OptimizerConfig = OPTIMIZER,
 ) -> DistributedEngine:
     return DistributedEngine.start(model or Model(), optimizer=optimizer, sharing=sharing, dtype=dtype)
+
+
+REDUCTIONS = ("all_reduce", "reduce", "reduce_scatter", "reduce_scatter_tensor")
+
+
+def reduced(rank: int, num_ranks: int, stage: int) -> tuple[int, int]:
+    """How many sums over ranks there are while three micro-batches go back, and in the step behind them."""
+    engine, count = start(DeepSpeedConfig.model_validate({"zero_stage": stage})), 0
+    wholes = {name: getattr(torch.distributed, name) for name in REDUCTIONS}
+
+    def counting(whole: Any, *args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        return whole(*args, **options)
+
+    for name, whole in wholes.items():
+        setattr(torch.distributed, name, partial(counting, whole))
+    try:
+        for loss in losses_of(engine.module, 2, rank, num_ranks):
+            engine.accumulate(loss)
+        on_the_way = count
+        engine.step()
+    finally:
+        for name, whole in wholes.items():
+            setattr(torch.distributed, name, whole)
+        engine.close()
+    return on_the_way, count - on_the_way
+
+
+@pytest.mark.parametrize(("stage", "sums_each"), [(0, False), (1, False), (2, True)])
+def test_gradients_are_summed_once_a_step_where_a_rank_has_all_of_them(stage: int, sums_each: bool) -> None:
+    for on_the_way, behind in run_ranks(2, reduced, stage):
+        assert bool(on_the_way) == sums_each
+        assert behind
 
 
 def train_as_bare_loop(
