@@ -1,6 +1,6 @@
 """A model of a folder as it is trained: which of it learns, and how its words attend.
 
-    load_backbone(folder, dtype, …)   with the fastest exact attention there is, and without dropout
+    load_backbone(folder, config)     with the fastest exact attention there is, and without dropout
     freeze(backbone, parts)           what does not learn
     add_lora(backbone, lora)          what learns in its place
     adapters_off(backbone)            inside, the model as it was before that
@@ -11,14 +11,14 @@ What cannot be trained as configured is a ModelError when it is loaded.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from learner import packed_attention
-from learner.config import LoraConfig
+from learner.config import LearnerConfig, LoraConfig
 from learner.kernels import use_liger
 from learner.parts import part_of
 from learner.token_scorer import OutputLayer
@@ -28,18 +28,18 @@ class ModelError(ValueError):
     """A model cannot be trained as configured; the message names the key and the fix."""
 
 
-def load_backbone(folder: Path, dtype: str, kernels: Literal["torch", "liger"] = "torch") -> PreTrainedModel:
+def load_backbone(folder: Path, config: LearnerConfig) -> PreTrainedModel:
     """The model of a folder, with the fastest exact attention there is here."""
     model_config = AutoConfig.from_pretrained(folder)
     has_eyes = getattr(model_config, "vision_config", None) is not None
     backbone = (AutoModelForImageTextToText if has_eyes else AutoModelForCausalLM).from_pretrained(
         folder,
-        dtype=getattr(torch, dtype),
+        dtype=getattr(torch, config.dtype),
         attn_implementation="sdpa",
     )
     _check_output_layer(backbone)
     packed_attention.use(backbone)
-    if kernels == "liger":
+    if config.kernels == "liger":
         use_liger(backbone)
     output_layer: Any = backbone.get_output_embeddings()
     if type(output_layer) is nn.Linear:

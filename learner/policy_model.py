@@ -23,13 +23,14 @@ from transformers import PreTrainedModel
 from learner.backbone import ModelError, add_lora, freeze, load_backbone
 from learner.batch import Layout, MicroBatch, micro_batch
 from learner.config import LearnerConfig, ValueHeadConfig
+from learner.drawing import Drawing
 from learner.families import family_of
 from learner.families.family import cast
 from learner.kernels import is_rounding
 from learner.model_size import ModelSize, Weight, model_size
 from learner.packed_attention import UntoldPacking
 from learner.parts import CRITIC, ParameterGroup, is_looked_up, part_of
-from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, distributions, score_tokens
+from learner.token_scorer import Distributions, Mode, OutputLayer, distributions, score_tokens
 from rollout.transcript import ChatTokens
 
 
@@ -145,7 +146,7 @@ class PolicyModel(nn.Module):
 
 def load_policy(folder: Path, config: LearnerConfig, chat: ChatTokens) -> PolicyModel:
     """The model of a folder with a fresh value head, frozen and adapted as configured."""
-    backbone = load_backbone(folder, config.dtype, config.kernels)
+    backbone = load_backbone(folder, config)
     backbone.requires_grad_(True)
     freeze(backbone, config.freeze)
     if config.lora.rank:

@@ -57,9 +57,7 @@ class Scorer:
         return teacher
 
     def _loaded(self, folder: Path, chat: ChatTokens) -> PolicyModel:
-        model = PolicyModel(
-            load_backbone(folder, self._config.dtype, self._config.kernels), self._config.value_head, chat
-        )
+        model = PolicyModel(load_backbone(folder, self._config), self._config.value_head, chat)
         model = model.to(device=self.device, dtype=self.policy.backbone.dtype)
         return stand(model, self._config.deepspeed, self._config.dtype)
 

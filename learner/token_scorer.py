@@ -10,8 +10,7 @@ with, for a few tokens at a time, and again when gradients are wanted.
 Legend: n sampled tokens, V tokens in the vocabulary.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from learner.drawing import Drawing
 from learner.limits import COPIES, FEW_LOGITS, LEARNED_COPIES
 from learner.vocabulary_tiles import score_in_tiles
 
@@ -41,16 +41,6 @@ class Mode(Enum):
     """To be told, not learned from."""
     LEARNED_ENTROPIES = "learned entropies"
     """With their gradients."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """How the tokens came about."""
-
-    is_drawn: torch.Tensor
-    """[n] whether each was drawn, at the temperature and none forbidden, or demonstrated."""
-    temperature: float
-    forbidden_token_ids: Sequence[int]
 
 
 class TokenScores(NamedTuple):  # in no other container would DeepSpeed find what comes out of a layer it shares
@@ -139,8 +129,7 @@ def _in_tiles(hidden: torch.Tensor, token_ids: torch.Tensor, layer: Any, drawing
         _heated(hidden, drawing.is_drawn, drawing),
         layer.weight,
         token_ids,
-        drawing.is_drawn,
-        drawing.forbidden_token_ids,
+        drawing,
         with_entropies=mode is not Mode.LOGPROBS,
         learns_entropies=mode is Mode.LEARNED_ENTROPIES,
     )

@@ -7,12 +7,13 @@ a tile of them stays in a core's cache; what they add up to is kept as it grows.
 of one tile alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from learner.drawing import Drawing
 from learner.limits import TILE_LOGITS
 
 NEVER = -1e30
@@ -23,36 +24,25 @@ def score_in_tiles(
     states: torch.Tensor,
     weight: torch.Tensor,
     token_ids: torch.Tensor,
-    is_drawn: torch.Tensor,
-    forbidden_token_ids: Sequence[int],
+    drawing: Drawing,
     *,
     with_entropies: bool,
     learns_entropies: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`states` [n, width], `weight` [vocabulary, width], `token_ids` [n]; what is forbidden has no probability where
-    `is_drawn` [n]. Entropies have gradients where they are learned from."""
-    logprobs, entropies = _Tiled.apply(
-        states, weight, token_ids, is_drawn, forbidden_token_ids, with_entropies, learns_entropies
-    )
+    """`states` [n, width] are at the temperature already, `weight` [vocabulary, width], `token_ids` [n]; what is
+    forbidden has no probability where a token was drawn. Entropies have gradients where they are learned from."""
+    logprobs, entropies = _Tiled.apply(states, weight, token_ids, drawing, with_entropies, learns_entropies)
     return logprobs, entropies if with_entropies else None
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        states: torch.Tensor,
-        weight: torch.Tensor,
-        token_ids: torch.Tensor,
-        is_drawn: torch.Tensor,
-        forbidden_token_ids: Sequence[int],
-        with_entropies: bool,
-        learns_entropies: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(ctx: Any, *given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        states, weight, token_ids, drawing, with_entropies, learns_entropies = given
         highest = states.new_full((len(states),), NEVER, dtype=torch.float32)
         total, weighted, own = (torch.zeros_like(highest) for _ in range(3))
         for tile in _tiles(len(states), weight):
-            logits = _logits(tile, states, weight, is_drawn, forbidden_token_ids)
+            logits = _logits(tile, states, weight, drawing)
             is_here, column = _own(tile, token_ids)
             own = torch.where(is_here, logits.gather(1, column)[:, 0], own)
             # Sums are of exponentials below the highest logit so far, and fall when a higher one comes.
@@ -66,20 +56,20 @@ class _Tiled(torch.autograd.Function):
             highest = risen
         normalisers = highest + total.log()
         entropies = total.log() - weighted / total
-        ctx.save_for_backward(states, weight, token_ids, is_drawn, normalisers, entropies)
-        ctx.forbidden_token_ids, ctx.learns_entropies = forbidden_token_ids, learns_entropies
+        ctx.save_for_backward(states, weight, token_ids, normalisers, entropies)
+        ctx.drawing, ctx.learns_entropies = drawing, learns_entropies
         if not learns_entropies:
             ctx.mark_non_differentiable(entropies)
         return own - normalisers, entropies
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        states, weight, token_ids, is_drawn, normalisers, entropies = ctx.saved_tensors
+        states, weight, token_ids, normalisers, entropies = ctx.saved_tensors
         of_logprobs, of_entropies = gradients
         of_states = torch.zeros_like(states, dtype=torch.float32)
         of_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         for tile in _tiles(len(states), weight):
-            logprobs = _logits(tile, states, weight, is_drawn, ctx.forbidden_token_ids)
+            logprobs = _logits(tile, states, weight, ctx.drawing)
             logprobs -= normalisers[:, None]
             # d log p(y) / d logits = 1 at y, less p;   d entropy / d logits = -p (log p + entropy)
             if ctx.learns_entropies:
@@ -96,7 +86,7 @@ class _Tiled(torch.autograd.Function):
                 of_states.addmm_(of_logits, weight[tile])
             else:
                 of_states += of_logits @ weight[tile]
-        return of_states.to(states.dtype), of_weight, *[None] * 5
+        return of_states.to(states.dtype), of_weight, *[None] * 4
 
 
 def _tiles(num_tokens: int, weight: torch.Tensor) -> Iterator[slice]:
@@ -105,17 +95,11 @@ def _tiles(num_tokens: int, weight: torch.Tensor) -> Iterator[slice]:
         yield slice(start, min(start + step, len(weight)))
 
 
-def _logits(
-    tile: slice,
-    states: torch.Tensor,
-    weight: torch.Tensor,
-    is_drawn: torch.Tensor,
-    forbidden_token_ids: Sequence[int],
-) -> torch.Tensor:
+def _logits(tile: slice, states: torch.Tensor, weight: torch.Tensor, drawing: Drawing) -> torch.Tensor:
     logits = functional.linear(states, weight[tile]).float()
-    for token in forbidden_token_ids:
+    for token in drawing.forbidden_token_ids:
         if tile.start <= token < tile.stop:
-            logits[:, token - tile.start].masked_fill_(is_drawn, NEVER)
+            logits[:, token - tile.start].masked_fill_(drawing.is_drawn, NEVER)
     return logits
 
 

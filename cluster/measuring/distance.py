@@ -39,7 +39,7 @@ class Start:
     def load(cls, folder: Path, learner: LearnerConfig) -> "Start":
         """The model of a folder, in the learner's precision."""
         chat = ChatTokens.load(folder)
-        model = PolicyModel(load_backbone(folder, learner.dtype), learner.value_head, chat)
+        model = PolicyModel(load_backbone(folder, learner), learner.value_head, chat)
         return cls(model, chat, learner.micro_batch_tokens)
 
     @torch.no_grad()

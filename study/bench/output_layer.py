@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
+from learner.drawing import Drawing
 from learner.vocabulary_tiles import score_in_tiles
 from study.bench import Row
 
@@ -23,10 +24,11 @@ def rows(width: int, vocabulary: int, dtype: torch.dtype) -> list[Row]:
     weight = torch.randn(vocabulary, width, dtype=dtype, device=device, requires_grad=True)
     token_ids = torch.randint(vocabulary, (NUM_TOKENS,), device=device)
     everywhere = torch.ones(NUM_TOKENS, dtype=torch.bool, device=device)
+    drawing = Drawing(is_drawn=everywhere, temperature=1.0, forbidden_token_ids=())
 
     def tiles() -> torch.Tensor:
         options = {"with_entropies": True, "learns_entropies": False}
-        return score_in_tiles(states, weight, token_ids, everywhere, (), **options)[0]
+        return score_in_tiles(states, weight, token_ids, drawing, **options)[0]
 
     def fused() -> torch.Tensor:
         return functional.linear_cross_entropy(states, weight, token_ids, reduction="none")

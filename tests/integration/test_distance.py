@@ -63,7 +63,7 @@ def opened(folder: Path, max_tokens: int = 4096) -> Start:
     """The start, which may only draw the allowed tokens."""
     chat = ChatTokens.load(folder)
     forbidden = sorted(set(range(len(chat.tokenizer))) - set(ALLOWED))
-    model = PolicyModel(load_backbone(folder, "float32"), ValueHeadConfig(), chat)
+    model = PolicyModel(load_backbone(folder, LearnerConfig()), ValueHeadConfig(), chat)
     model._forbidden = forbidden
     return Start(model, chat, max_tokens)
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from learner import token_scorer, vocabulary_tiles
-from learner.token_scorer import Distributions, Drawing, Mode, OutputLayer, TokenScores, distributions, score_tokens
+from learner.drawing import Drawing
+from learner.token_scorer import Distributions, Mode, OutputLayer, TokenScores, distributions, score_tokens
 from learner.vocabulary_tiles import score_in_tiles
 from tests.support.peak_bytes import peak_bytes
 
@@ -144,7 +145,8 @@ def test_tiles_say_what_pytorch_s_cross_entropies_say(
     states = (scale * torch.randn(64, 32)).to(dtype).requires_grad_()
     weight = torch.randn(9_001, 32).to(dtype).requires_grad_()
     token_ids, everywhere = torch.randint(9_001, (64,)), torch.ones(64, dtype=torch.bool)
-    ours, _ = score_in_tiles(states, weight, token_ids, everywhere, (), with_entropies=True, learns_entropies=False)
+    drawing = Drawing(is_drawn=everywhere, temperature=1.0, forbidden_token_ids=())
+    ours, _ = score_in_tiles(states, weight, token_ids, drawing, with_entropies=True, learns_entropies=False)
     theirs = -other(states, weight, token_ids)
     torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, scale), rtol=1e-5)
     mix = torch.linspace(-1, 2, 64)
