@@ -1,7 +1,7 @@
 """The options of the cluster, evaluation and compare sections."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -12,6 +12,21 @@ from envs.protocol import Shift
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ElasticConfig(_Options):
+    """A number of workers that may change while a run goes on."""
+
+    min: int = Field(ge=1)
+    """With how many a run begins; with fewer it ends, unless `cluster.min_rollout_workers` allows less."""
+    max: int = Field(ge=1)
+    """Up to how many join whenever the cluster has room for them."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max={self.max} is less than min={self.min}; write them as in {{min: 2, max: 8}}")
+        return self
 
 
 class ClusterConfig(_Options):
@@ -43,8 +58,12 @@ class ClusterConfig(_Options):
     cores_per_run: int | None = Field(default=None, ge=1)
     """How many cores of each host a run without GPUs takes, so that runs of a study have room side by side; without
     it, all. A small model is fastest on few."""
-    num_rollout_workers: int = Field(default=1, ge=1)
-    """How many engines play; each takes `rollout.engine.tensor_parallel_size` GPUs."""
+    num_rollout_workers: Annotated[int, Field(ge=1)] | ElasticConfig = 1
+    """How many engines play; each takes `rollout.engine.tensor_parallel_size` GPUs. With `{min: 2, max: 8}` a run
+    begins with 2, and more join whenever the cluster has room for them."""
+    min_rollout_workers: int | None = Field(default=None, ge=1)
+    """With fewer than these a run ends; those that are left play on when a host is lost, until others can take the
+    places of those that were on it. Without it, 1, or `num_rollout_workers.min`."""
     iterations: int = Field(default=20, ge=1)
     """How many updates `rl` makes, or how many optimizer steps `sft` makes."""
     budget: float | None = Field(default=None, gt=0)
@@ -85,9 +104,13 @@ class ClusterConfig(_Options):
     other faults, lowest. Without one, the headline measure of the environment on the first suite under the training
     rule whose split is validation or, where there is none, on the first under that rule."""
     max_worker_restarts: int = Field(default=3, ge=0)
-    """How many rollout workers may be replaced before the run stops."""
-    max_learner_restarts: int = Field(default=1, ge=0)
-    """How often all learner ranks are started anew from the newest checkpoint before the run stops."""
+    """How often within an hour a rollout worker is replaced in one place, before the place stays empty until the hour
+    is over; the run ends where fewer than `min_rollout_workers` are left then."""
+    max_learner_restarts: int = Field(default=3, ge=0)
+    """How often within an hour all learner ranks are started anew from the newest checkpoint before the run stops."""
+    health_timeout_seconds: float = Field(default=20.0, gt=0)
+    """Who has not given a sign of life for so long, though asked every few seconds, counts as dead: a rollout worker's
+    engine or a learner rank. What moves weights may take longer by what their bytes take at 50 MB/s."""
     start_timeout_seconds: float = Field(default=1800.0, gt=0)
     """How long engines and learner may take to start."""
     step_timeout_seconds: float = Field(default=3600.0, gt=0)
@@ -96,6 +119,22 @@ class ClusterConfig(_Options):
     """How compute is counted."""
     tracking: TrackingConfig = TrackingConfig()
     """Where metrics go besides the run's own files."""
+
+    @property
+    def num_workers(self) -> int:
+        """With how many rollout workers a run begins."""
+        return self.num_rollout_workers if isinstance(self.num_rollout_workers, int) else self.num_rollout_workers.min
+
+    @property
+    def most_workers(self) -> int:
+        """How many there may become."""
+        return self.num_rollout_workers if isinstance(self.num_rollout_workers, int) else self.num_rollout_workers.max
+
+    @property
+    def least_workers(self) -> int:
+        """With fewer it ends."""
+        is_elastic = isinstance(self.num_rollout_workers, ElasticConfig)
+        return self.min_rollout_workers or (self.num_workers if is_elastic else 1)
 
     @property
     def tasks_per_iteration(self) -> int:

@@ -1,7 +1,11 @@
 """What happens when a part of a run dies or goes wrong.
 
-A rollout worker dies        the others take its tasks, another one its place    (groups/rollout_group.py)
-A learner rank dies          all ranks start anew from the newest checkpoint
+A rollout worker dies        the others take its tasks, another one its place    (groups/worker_lives.py)
+Its engine dies or hangs     the same; the learner is left alone                 (groups/health.py)
+A learner rank dies, hangs   all ranks start anew from the newest checkpoint
+A host is lost               the same for who was on it; episodes that only it had are played again
+The host comes back          workers take their places again, with the newest weights
+Weights do not arrive        whoever does not answer is replaced, and they are sent again
 A loss is not finite         nothing was stepped; the episodes are kept in `failures/`, the run stops
 An environment fails         its episode is dropped; too many stop the run       (iteration/played.py)
 Learner and worker differ    sent once more; then the run stops                  (groups/weight_sync.py)
@@ -17,6 +21,7 @@ import ray
 
 from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerDied, LearnerGroup
+from cluster.groups.restarts import RestartBudget
 from cluster.record.episode_log import append_episodes
 from cluster.record.run_directory import RunDirectory
 from learner.deepspeed_engine import NonFinite
@@ -28,8 +33,8 @@ class Supervisor:
     """Decides what is tried again and what ends the run."""
 
     def __init__(self, restart_learner: Callable[[], None], max_restarts: int, say: Callable[[str], None]) -> None:
-        self._restart_learner, self._max_restarts, self._say = restart_learner, max_restarts, say
-        self.num_restarts = 0
+        self._restart_learner, self._say = restart_learner, say
+        self._budget = RestartBudget(max_restarts)
 
     @contextmanager
     def iteration(self) -> Iterator[None]:
@@ -37,13 +42,28 @@ class Supervisor:
         try:
             yield
         except LearnerDied as error:
-            if self.num_restarts == self._max_restarts:
+            self._begin_again(error)
+
+    def repeat(self, call: Callable[[], None]) -> None:
+        """Call until no learner rank dies in it; what the newest checkpoint has is done again."""
+        while True:
+            with self.iteration():
+                call()
+                return
+
+    def _begin_again(self, error: LearnerDied | None) -> None:
+        while error is not None:
+            if not self._budget.take():
+                limit = f"cluster.max_learner_restarts={self._budget.limit}"
                 raise RunError(
-                    f"{error} They are not started again: cluster.max_learner_restarts={self._max_restarts} is used up."
+                    f"{error} They are not started again: {limit} is used up within the hour. Go on with --resume."
                 ) from error
-            self.num_restarts += 1
             self._say(f"{error} All learner ranks start anew from the newest checkpoint.")
-            self._restart_learner()
+            try:
+                self._restart_learner()
+                error = None
+            except LearnerDied as another:
+                error = another
 
 
 def learn(

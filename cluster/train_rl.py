@@ -9,6 +9,7 @@ With `rollout.max_policy_lag` of 1 or more, the episodes of the next iterations 
 from pathlib import Path
 
 from cluster.config import Config
+from cluster.groups.learner_group import EpisodesLost
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import charge, choose, items_of, transcripts
@@ -31,14 +32,19 @@ def train_rl(
                 with run.phase("rollout"):
                     played = ahead.next(run.iteration)
                 version = run.actors.learner.version()
-                with transcripts(played, run):
-                    chosen = choose(played, version, config)
-                    items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]
-                    items += beside.of_failed(played, first_group=len(items))
-                    report = run.learn(items, share_solved(played))
+                report = None
+                while report is None:
+                    try:
+                        with transcripts(played, run):
+                            chosen = choose(played, version, config)
+                            items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]
+                            items += beside.of_failed(played, first_group=len(items))
+                            report = run.learn(items, share_solved(played))
+                    except EpisodesLost as lost:
+                        played = ahead.again(run.iteration, played, lost.episodes)
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)
                 run.end_iteration({**of_play, **parts_row(played, counted(items, report)), **learner_row(report)})
         if not run.was_stopped:
-            run.finish()
+            run.supervisor.repeat(run.finish)
         return run.directory.path

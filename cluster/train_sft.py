@@ -26,5 +26,5 @@ def train_sft(
                 run.charge_update(report, items)
                 run.end_iteration({**parts_row([], counted(items, report)), **learner_row(report)})
         if not run.was_stopped:
-            run.finish()
+            run.supervisor.repeat(run.finish)
         return run.directory.path

@@ -70,7 +70,7 @@ class Training:
         for told in left_out_routes(self.config):
             self.progress.say(told)
         seconds = time.monotonic() - started
-        workers = self.config.cluster.num_rollout_workers
+        workers = self.config.cluster.num_workers
         parameters = f"{self.ledger.model.parameters / 1e6:.2f} M parameters"
         self.progress.say(
             f"{parameters}; {self.config.learner.num_ranks} learner rank(s) and {workers} rollout worker(s) started "

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import ObjectLostError, RayActorError
 
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import join_ranks
@@ -27,10 +28,13 @@ from rollout.engine import Prompt
 from rollout.episode import Episode
 from rollout.probe import expected_logprobs
 from rollout.receivers import Receivers, own_place
+from rollout.sign import Phase, Sign
 from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 from rollout.weight_transfer import Place, SyncReport, WeightSender, make_sender, meeting
 
+HEALTH = "health"
+"""The group of calls that do not wait for those that learn."""
 NO_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt")
 
 
@@ -58,6 +62,8 @@ class LearnerWorker:
         self._model = Path(config.model or "")
         self._chat = ChatTokens.load(self._model)
         self._sender: WeightSender | None = None
+        self._fetched: tuple[list[list[TrainingSequence]], dict[Trajectory, int]] = ([], {})
+        self._phase = Phase()
 
     def address(self) -> str:
         """A host and a free port of it, for the ranks to meet at."""
@@ -73,12 +79,28 @@ class LearnerWorker:
         self._source = DeepSpeedZeroSource(self._learner.policy.backbone, self._model)
         return self._learner.size
 
-    def update(self, parts: Sequence[Sequence[Item]], success: float | None = None) -> UpdateReport:
-        """Learn from this rank's items of each optimizer step; `success` is the share of what was played, on any rank,
-        that ended right."""
+    def alive(self) -> Sign:
+        """A sign of life; it is called in a thread of its own."""
+        return self._phase.sign()
+
+    def fetch(self, parts: Sequence[Sequence[Item]]) -> list[Item]:
+        """Have this rank's items of each optimizer step ready for `update`; those whose episodes are nowhere any more.
+
+        Apart from the update, in which ranks wait for each other: one that missed something would miss in it.
+        """
         groups: dict[Trajectory, int] = {}
-        sequences = [self._fetch(part, groups) for part in parts]
-        return self._learner.update(sequences, groups, success)
+        with self._phase.of("fetch"):
+            try:
+                self._fetched = ([self._fetch(part, groups) for part in parts], groups)
+                return []
+            except (ObjectLostError, RayActorError):
+                return [item for part in parts for item in part if _is_lost(item)]
+
+    def update(self, success: float | None = None) -> UpdateReport:
+        """Learn from what was fetched; `success` is the share of what was played, on any rank, that ended right."""
+        with self._phase.of("update"):
+            (sequences, groups), self._fetched = self._fetched, ([], {})
+            return self._learner.update(sequences, groups, success)
 
     def loss_of(self, items: Sequence[Item]) -> tuple[float, Traffic]:
         """The mean cross-entropy of demonstrations over all ranks, and how much that was."""
@@ -108,11 +130,12 @@ class LearnerWorker:
             options = {**options, **meeting(backend, workers.places, self.address())}
             self._sender = make_sender(backend, client=workers, source=self._source, sends=sends, **options)
 
-    def send_weights(self, version: int) -> SyncReport:
-        """Make the weights of this rank's workers those of this policy."""
+    def send_weights(self, version: int, perturbed: bool = False) -> SyncReport:
+        """Make the weights of this rank's workers those of this policy, or of one that is all wrong."""
         if self._sender is None:
             raise RuntimeError(f"learner rank {self._rank} was asked to send weights before connect()")
-        return self._sender.send(version)
+        with self._phase.of("send weights"):
+            return self._sender.send(version, perturbed=perturbed)
 
     def forget_workers(self) -> None:
         """The workers have changed: connect anew at the next sending."""
@@ -166,7 +189,17 @@ class LearnerWorker:
         self._learner.engine.work()
 
 
+def _is_lost(item: Item) -> bool:
+    """Whether the host that had the episode is no more, and nobody else has it."""
+    try:
+        ray.get(item.episode)
+    except (ObjectLostError, RayActorError):
+        return True
+    return False
+
+
 def start_rank(name: str, rank: int, config: LearnerConfig, temperature: float, **resources: Any) -> Any:
     """The actor, under a name that tells a reader of the Ray dashboard what it does."""
-    actor = ray.remote(LearnerWorker).options(name=name, **resources)
-    return actor.remote(rank, config, temperature)
+    # Signs of life come from a thread beside the one that learns.
+    actor: Any = ray.remote(concurrency_groups={HEALTH: 1})(LearnerWorker)  # pyright: ignore[reportCallIssue]
+    return actor.options(name=name, **resources).remote(rank, config, temperature)

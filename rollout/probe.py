@@ -46,6 +46,8 @@ class ProbeExpectation:
     """Which policy version the log-probabilities are of."""
     tolerance: float
     """The largest gap at which the weights count as equal; see `TOLERANCES`."""
+    digest: int | None = None
+    """Of all weights together, where the engine holds them bit for bit (rollout/weight_digest.py)."""
 
 
 def make_probe(

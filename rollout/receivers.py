@@ -75,6 +75,10 @@ class Receivers:
         """All buckets are sent."""
         self._all("finish_weight_update", int(weight_version or 0))
 
+    def digests(self) -> list[dict[str, int]]:
+        """The digest of each weight, of every worker."""
+        return self._all("digests")
+
     def verify(self, expected: ProbeExpectation) -> float:
         """The largest gap of all workers; raises PolicyMismatch where one is above the tolerance."""
         return max(self._all("verify", expected))

@@ -16,7 +16,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,8 @@ from rollout.config import EngineConfig
 from rollout.engine import Completion, EngineError, EngineState, PolicyMismatch, Prompt, Sampling
 from rollout.episode import VersionSpan
 from rollout.probe import ProbeExpectation, largest_gap
+from rollout.sign import Phase, Sign
+from rollout.weight_digest import WHOLE, Digests
 
 FIRST_VERSION = 0
 PICKLING = "VLLM_ALLOW_INSECURE_SERIALIZATION"
@@ -62,6 +64,7 @@ class VllmEngine:
         self._trouble: EngineError | None = None
         self._update_is_open = False
         self._asleep: list[str] = []
+        self._phase = Phase()
 
     @classmethod
     async def start(cls, model: Path, config: EngineConfig, *, forbidden_token_ids: Sequence[int] = ()) -> Self:
@@ -82,6 +85,16 @@ class VllmEngine:
     def state(self) -> EngineState:
         """READY from the start, STALE from `start_weight_update` until `verify` passes."""
         return EngineState.READY if self._settled.is_set() and self._trouble is None else EngineState.STALE
+
+    async def alive(self) -> Sign:
+        """A sign of life from the process that has the model: vLLM notices one that is dead, not one that hangs.
+
+        While that process loads or moves weights it answers nothing, and this one says so in its place.
+        """
+        if not self._phase.is_long:
+            with self._named_errors("it was asked for a sign of life", is_long=False):
+                await self._llm.is_sleeping()
+        return self._phase.sign(tuple(process.pid or 0 for process in self._processes))
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Draw one answer; cancelling the task frees its place."""
@@ -129,7 +142,7 @@ class VllmEngine:
         request_id = str(next(self._request_numbers))
         self._running.add(request_id)
         try:
-            with self._named_errors("it had requests"):
+            with self._named_errors("it had requests", is_long=False):
                 return [output async for output in self._llm.generate(rendered, params, request_id)][-1]
         finally:
             self._running.discard(request_id)
@@ -174,18 +187,26 @@ class VllmEngine:
     async def verify(self, expected: ProbeExpectation) -> float:
         """Open the engine if its log-probabilities are the expected ones: the largest gap, or PolicyMismatch."""
         gap = largest_gap(await self.score(expected.prompts), expected.logprobs)
-        if gap <= expected.tolerance and self._version == expected.version:
+        is_whole = expected.digest is None or expected.digest == sum((await self.digests()).values()) % WHOLE
+        if gap <= expected.tolerance and self._version == expected.version and is_whole:
             self._trouble = None
             self._settled.set()
             return gap
         self._trouble = PolicyMismatch(
             f"the engine of {self._model} holds version {self._version} and its log-probabilities are {gap:.3g} "
-            f"off version {expected.version}; up to {expected.tolerance:.3g} is tolerated. It plays nothing until "
+            f"off version {expected.version}; up to {expected.tolerance:.3g} is tolerated"
+            f"{'' if is_whole else '; not all of its weights are those that were sent'}. It plays nothing until "
             "weights that match are sent."
         )
         self._settled.set()
         await self._llm.abort(list(self._running))
         raise self._trouble
+
+    async def digests(self) -> dict[str, int]:
+        """The digest of each of its weights, added up over the processes that share them."""
+        with self._named_errors("its weights were read"):
+            found: list[dict[str, int]] = await self._llm.collective_rpc("weight_digests")
+        return {name: sum(each.get(name, 0) for each in found) for name in found[0]}
 
     async def sleep(self) -> None:
         """Give the GPU's memory back; weights wait in host memory, keys and values are dropped."""
@@ -215,9 +236,10 @@ class VllmEngine:
             raise type(self._trouble)(*self._trouble.args)
 
     @contextmanager
-    def _named_errors(self, when: str) -> Iterator[None]:
+    def _named_errors(self, when: str, *, is_long: bool = True) -> Iterator[None]:
         try:
-            yield
+            with self._phase.of(when, is_long=True) if is_long else nullcontext():
+                yield
         except EngineDeadError as error:
             codes = ", ".join(f"{process.name}: exit code {process.exitcode}" for process in self._processes)
             self._trouble = EngineError(
@@ -261,6 +283,7 @@ def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
         logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
         enable_sleep_mode=config.sleeps,
         weight_transfer_config=WeightTransferConfig(backend=config.weight_transfer),
+        worker_extension_cls=f"{Digests.__module__}.{Digests.__qualname__}",
         # This cache lives in two processes that must see the same requests; a request that is cancelled between them
         # would leave them apart. Pictures are prepared once for each turn instead.
         mm_processor_cache_gb=0,

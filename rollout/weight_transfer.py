@@ -33,6 +33,8 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk, packed_ipc_producer
 
+from rollout.orphans import die_with_parent
+from rollout.weight_digest import WHOLE, digest_of
 from rollout.weight_files import (
     BACKEND,
     DEFAULT_BUCKET_BYTES,
@@ -40,6 +42,9 @@ from rollout.weight_files import (
     SharedMemorySender,
     SharedMemoryTrainerInitInfo,
 )
+
+PERTURBATION = 2**-4
+"""Seen by every dtype, whatever the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,20 +175,33 @@ class SyncReport:
     """The size of all tensors."""
     num_calls: int
     """In how many calls they went."""
+    digest: int = 0
+    """Of all tensors as engines hold them, by `weight_digest.digest_of`."""
 
 
 class WeightSender:
     """Sends a source's weights to engines, by any backend; every learner rank makes one and calls it."""
 
-    def __init__(self, init_info: TrainerInitInfo, client: VLLMWeightSyncClient, source: WeightSource) -> None:
+    def __init__(
+        self,
+        init_info: TrainerInitInfo,
+        client: VLLMWeightSyncClient,
+        source: WeightSource,
+        held_as: torch.dtype | None = None,
+    ) -> None:
+        """`held_as` is the dtype in which engines hold what they get."""
         self._client = _CountingClient(client)
-        self._source = _WholeSource(source)
+        self._source = _WholeSource(source, held_as)
         register()
         self._trainer = WeightTransferTrainerFactory.trainer_init(init_info, client=self._client, source=self._source)
 
-    def send(self, version: int) -> SyncReport:
-        """Make the engines' weights those of the source and call them `version`; the engines still have to verify."""
+    def send(self, version: int, *, perturbed: bool = False) -> SyncReport:
+        """Make the engines' weights those of the source and call them `version`; the engines still have to verify.
+
+        `perturbed` sends other weights instead, every value of which is off: what arrives of them shows.
+        """
         started = time.perf_counter()
+        self._source.is_perturbed = perturbed
         self._client.version, self._client.num_calls = version, 0
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()  # vLLM reads the weights in streams that wait for no other
@@ -194,6 +212,7 @@ class WeightSender:
             seconds=time.perf_counter() - started,
             num_bytes=sum(map(_num_bytes, self._source.metadata())),
             num_calls=self._client.num_calls,
+            digest=self._source.digest % WHOLE,
         )
 
     def close(self) -> None:
@@ -204,8 +223,10 @@ class WeightSender:
 class _WholeSource(WeightSource):
     """A source that is gone through once in each block, whatever is raised: other ranks go through theirs with it."""
 
-    def __init__(self, source: WeightSource) -> None:
-        self._source = source
+    def __init__(self, source: WeightSource, held_as: torch.dtype | None) -> None:
+        self._source, self._held_as = source, held_as
+        self.is_perturbed = False
+        self.digest = 0
 
     def metadata(self) -> list[ParamMeta]:
         return self._source.metadata()
@@ -214,7 +235,14 @@ class _WholeSource(WeightSource):
         return self._rest
 
     def __enter__(self) -> None:
-        self._rest = iter(self._source)
+        self.digest = 0
+        self._rest = self._named()
+
+    def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in self._source:
+            sent = tensor * (1 + PERTURBATION) + PERTURBATION if self.is_perturbed else tensor
+            self.digest += digest_of([sent.to(self._held_as or sent.dtype)])
+            yield name, sent
 
     def __exit__(self, *_raised: object) -> None:
         for _ in self._rest:
@@ -244,7 +272,13 @@ class _CountingClient:
 
 
 def make_sender(
-    backend: str, *, client: VLLMWeightSyncClient, source: WeightSource, sends: bool = True, **options: Any
+    backend: str,
+    *,
+    client: VLLMWeightSyncClient,
+    source: WeightSource,
+    sends: bool = True,
+    held_as: torch.dtype | None = None,
+    **options: Any,
 ) -> WeightSender:
     """The learner's end of `rollout.engine.weight_transfer`; a rank that has nobody to send to only gathers.
 
@@ -253,21 +287,24 @@ def make_sender(
     """
     rank = 0 if sends else 1  # all that vLLM asks of it
     if backend == BACKEND:
-        return WeightSender(SharedMemoryTrainerInitInfo(rank=rank, **options), client, source)
+        return WeightSender(SharedMemoryTrainerInitInfo(rank=rank, **options), client, source, held_as)
     if backend == "nccl":
-        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+        from rollout.nccl_sender import WatchedNcclInitInfo
 
         # A second buffer has a stream of its own, which would not wait for tensors that the first one's still gathers.
-        return WeightSender(NCCLTrainerInitInfo(rank=rank, packed_num_buffers=1, **options), client, source)
+        return WeightSender(WatchedNcclInitInfo(rank=rank, packed_num_buffers=1, **options), client, source, held_as)
     if backend == "ipc":
-        return WeightSender(SameGpuInitInfo(rank=rank, **options), client, source)
+        return WeightSender(SameGpuInitInfo(rank=rank, **options), client, source, held_as)
     raise ValueError(f"rollout.engine.weight_transfer is {backend!r}: use one of shared_memory, nccl, ipc")
 
 
 def register() -> None:
     """Make ours known to the vLLM of this process; vLLM calls it in each of its own, sometimes twice."""
+    die_with_parent()
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryReceiver)
-    for sender in (SharedMemorySender, SameGpuSender):
+    from rollout.nccl_sender import WatchedNcclSender
+
+    for sender in (SharedMemorySender, SameGpuSender, WatchedNcclSender):
         if sender.init_info_cls.backend not in WeightTransferTrainerFactory._registry:
             WeightTransferTrainerFactory.register_engine(sender.init_info_cls.backend, sender)

@@ -26,6 +26,7 @@ from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Task, play_tasks
 from rollout.probe import ProbeExpectation
 from rollout.receivers import WorkerDied, own_place
+from rollout.sign import Phase, Sign
 from rollout.traffic import Traffic, total, traffic_of
 from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
@@ -101,13 +102,15 @@ class RolloutWorker:
         self._chat = ChatTokens.load(Path(model))
         self._model = Path(model)
         self._engine: VllmEngine | None = None
+        self._phase = Phase()
 
     async def start(self) -> float:
         """Load the policy; the seconds that it took."""
         started = time.monotonic()
-        self._engine = await VllmEngine.start(
-            self._model, self._config.engine, forbidden_token_ids=self._chat.forbidden_token_ids
-        )
+        with self._phase.of("start"):
+            self._engine = await VllmEngine.start(
+                self._model, self._config.engine, forbidden_token_ids=self._chat.forbidden_token_ids
+            )
         return time.monotonic() - started
 
     @property
@@ -129,6 +132,10 @@ class RolloutWorker:
     async def process_id(self) -> int:
         """Which process of its host this is."""
         return os.getpid()
+
+    async def alive(self) -> Sign:
+        """A sign of life from the engine, or from this process while there is none."""
+        return self._phase.sign() if self._engine is None else await self._engine.alive()
 
     async def place(self) -> Place:
         """Where it is, and how many ranks its engine has."""
@@ -161,6 +168,10 @@ class RolloutWorker:
     async def verify(self, expected: ProbeExpectation) -> float:
         """READY, if what the engine says of the probe is what the learner says; the largest gap."""
         return await self.engine.verify(expected)
+
+    async def digests(self) -> dict[str, int]:
+        """The digest of each of its weights."""
+        return await self.engine.digests()
 
     async def sleep(self) -> None:
         """Leave the GPU to the learner."""

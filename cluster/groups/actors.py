@@ -14,9 +14,11 @@ from typing import Any
 from transformers import AutoConfig
 
 from cluster.config import Config
+from cluster.groups.health import Health
 from cluster.groups.learner_group import LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
+from cluster.groups.worker_lives import Limits, WorkerLives
 from cluster.groups.worker_states import Launcher
 from cluster.planning.placement import Placement
 from envs.protocol import EnvConfig
@@ -39,14 +41,28 @@ class Actors:
         cluster = config.cluster
         self._config, self._placement = config, placement
         self._model = Path(config.learner.model or "")
-        self._rollouts = RolloutGroup(
+        self._health = Health(cluster.health_timeout_seconds, say)
+        self._lives = WorkerLives(
             Launcher(
                 model=self._model,
                 config=config.rollout,
                 resources=placement.rollout_options,
                 prefix=f"{cluster.name}-rollout",
             ),
-            max_restarts=cluster.max_worker_restarts,
+            Limits(
+                base=cluster.num_workers,
+                least=cluster.least_workers,
+                most=cluster.most_workers,
+                restarts=cluster.max_worker_restarts,
+                start_seconds=cluster.start_timeout_seconds,
+                step_seconds=cluster.step_timeout_seconds,
+            ),
+            adopt=self._sync_to,
+            health=self._health,
+            say=say,
+        )
+        self._rollouts = RolloutGroup(
+            self._lives,
             start_timeout_seconds=cluster.start_timeout_seconds,
             step_timeout_seconds=cluster.step_timeout_seconds,
             say=say,
@@ -63,14 +79,16 @@ class Actors:
 
     def begin(self, cleaning: ExitStack) -> None:
         """Start both groups at the same time."""
-        cleaning.callback(self._rollouts.close)
-        self._rollouts.begin(self._config.cluster.num_rollout_workers)
+        cleaning.callback(self._lives.close)
+        cleaning.callback(self._health.close)
+        self._lives.begin()
         if self._config.rollout.engine.sleeps:
             # An engine takes its share of the memory that it finds free as it starts.
-            self._rollouts.wait()
+            self._lives.wait()
         self.start_learner()
         cleaning.callback(self._close_learner)
-        self._rollouts.wait()
+        self._lives.wait()
+        self._lives.welcome()
 
     def start_learner(self) -> None:
         """Start all ranks, in the place of any that there were."""
@@ -84,6 +102,7 @@ class Actors:
                 threads=self._placement.learner_threads,
                 timeout_seconds=self._config.cluster.step_timeout_seconds,
                 prefix=f"{self._config.cluster.name}-learner{'-again' * self._num_learners}",
+                health=self._health,
             )
         engine = self._config.rollout.engine
         self._sync = WeightSync(self.learner, self._probe, backend=engine.weight_transfer, dtype=engine.dtype)
@@ -96,7 +115,7 @@ class Actors:
         self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig
     ) -> Iterator[tuple[Played, Any]]:
         """Each task's summary and the reference of its episode, once; new workers are given the newest weights."""
-        return self._rollouts.play(tasks, env, verifier, config, self._sync_to)
+        return self._rollouts.play(tasks, env, verifier, config)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

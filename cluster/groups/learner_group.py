@@ -1,7 +1,7 @@
 """All ranks of the learner as one: what the driver speaks to.
 
 LearnerGroup.start(config, temperature)
-  .update(items)                 →  UpdateReport
+  .update(items)                 →  UpdateReport, or EpisodesLost
   .send_weights(workers, …)      →  SyncReport
   .rest(), .work()                  leave the GPUs to the rollout workers, take them back
   .save / .restore / .export
@@ -9,14 +9,18 @@ LearnerGroup.start(config, temperature)
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Lock
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from cluster.errors import RunError
+from cluster.groups.health import Health, Watched
 from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import UpdateReport
@@ -28,15 +32,28 @@ from rollout.traffic import Traffic
 from rollout.weight_transfer import Place, SyncReport, shares
 
 
-class LearnerDied(RuntimeError):
+class LearnerDied(RunError):
     """A rank's process ended, or did not answer in time: all ranks have to be started again from a checkpoint."""
+
+
+class EpisodesLost(RuntimeError):
+    """Episodes were on a host that is no more; nothing was learned of the others yet."""
+
+    def __init__(self, episodes: Sequence[Any]) -> None:
+        super().__init__(f"{len(episodes)} episodes are nowhere any more: the host that had them is gone")
+        self.episodes = episodes
+        """Their references."""
 
 
 class LearnerGroup:
     """Handles of all ranks; every call goes to all of them at once."""
 
-    def __init__(self, ranks: Sequence[Any], config: LearnerConfig, timeout_seconds: float) -> None:
+    def __init__(
+        self, ranks: Sequence[Any], config: LearnerConfig, timeout_seconds: float, health: Health | None = None
+    ) -> None:
         """Use `start`."""
+        self._health = health
+        self._silent: dict[int, str] = {}
         self._ranks, self._config, self._timeout_seconds = list(ranks), config, timeout_seconds
         self.size = ModelSize(parameters=0)
         self._places: list[Place] = []
@@ -53,24 +70,39 @@ class LearnerGroup:
         threads: int = 1,
         timeout_seconds: float = 1800.0,
         prefix: str = "learner",
+        health: Health | None = None,
     ) -> "LearnerGroup":
         """Start all ranks; `resources` gives Ray's options for each, `threads` is how many cores each may use."""
         ranks = [
             start_rank(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank))
             for rank in range(config.num_ranks)
         ]
-        group = cls(ranks, config, timeout_seconds)
-        address = group._wait("meeting", [ranks[0].address.remote()])[0]
-        group.size = group._all("start", address, threads, timeout_seconds)[0]
-        group._places = group._all("place")
+        group = cls(ranks, config, timeout_seconds, health)
+        try:
+            address = group._wait("meeting", [ranks[0].address.remote()])[0]
+            group.size = group._all("start", address, threads, timeout_seconds)[0]
+            group._places = group._all("place")
+        except BaseException:
+            group.close()
+            raise
+        for number, rank in enumerate(ranks):
+            if health is not None:
+                health.watch(Watched(f"{prefix}-rank-{number}", rank, partial(group._is_silent, number)))
         return group
+
+    def _is_silent(self, number: int, why: str) -> None:
+        """End a rank that gives no sign of life, so that whoever waits for it hears of that."""
+        self._silent[number] = why
+        ray.kill(self._ranks[number])
 
     def update(self, items: Sequence[Item], success: float | None = None) -> UpdateReport:
         """One update from all items, each once an epoch; `success` is the share of what was played that ended right."""
         parts = deal(items, self._config)
         with self._submitting:
-            calls = [rank.update.remote(parts[number], success) for number, rank in enumerate(self._ranks)]
-        return self._wait("an update", calls)[0]
+            calls = [rank.fetch.remote(part) for rank, part in zip(self._ranks, parts, strict=True)]
+        if lost := [item.episode for found in self._wait("fetching episodes", calls) for item in found]:
+            raise EpisodesLost(lost)
+        return self._all("update", success)[0]
 
     def loss_of(self, items: Sequence[Item]) -> tuple[float, Traffic]:
         """The mean cross-entropy of demonstrations, without learning, and how much that was."""
@@ -82,16 +114,28 @@ class LearnerGroup:
             ]
         return self._wait("scoring demonstrations", calls)[0]
 
-    def send_weights(self, workers: Receivers, version: int, backend: str, **options: Any) -> SyncReport:
-        """Give the workers this policy; they still have to verify it."""
+    def send_weights(
+        self,
+        workers: Receivers,
+        version: int,
+        backend: str,
+        *,
+        held_as: str = "float32",
+        perturbed: bool = False,
+        **options: Any,
+    ) -> SyncReport:
+        """Give the workers this policy, or one that is all wrong; they still have to verify it.
+
+        `held_as` is the dtype of their weights.
+        """
         # All ranks are connected before any gathers: one that could not connect would be waited for in vain.
         with self._submitting:
             calls = [
-                rank.connect.remote(workers.among(served), backend, options)
+                rank.connect.remote(workers.among(served), backend, {"held_as": getattr(torch, held_as), **options})
                 for rank, served in zip(self._ranks, shares(backend, self._places, workers.places), strict=True)
             ]
         self._wait("connecting to rollout workers", calls)
-        return max(self._all("send_weights", version), key=lambda report: report.num_calls)
+        return max(self._all("send_weights", version, perturbed), key=lambda report: report.num_calls)
 
     def forget_workers(self) -> None:
         """Connect to the workers anew at the next sending."""
@@ -128,6 +172,8 @@ class LearnerGroup:
     def close(self) -> None:
         """End all ranks."""
         for rank in self._ranks:
+            if self._health is not None:
+                self._health.forget(rank)
             ray.kill(rank)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
@@ -149,7 +195,9 @@ class LearnerGroup:
             except RayTaskError as error:
                 raise error.as_instanceof_cause() from None
             except (RayActorError, GetTimeoutError) as error:
-                raise LearnerDied(f"learner rank {calls.index(done[0])} died in {phase}. Ray says: {error}") from error
+                number = calls.index(done[0])
+                why = self._silent.get(number) or f"Ray says: {error}"
+                raise LearnerDied(f"learner rank {number} died in {phase}. {why}") from error
         return ray.get(calls)
 
 

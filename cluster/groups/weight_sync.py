@@ -8,6 +8,7 @@ from cluster.groups.learner_group import LearnerGroup
 from rollout.engine import PolicyMismatch, Prompt
 from rollout.probe import TOLERANCES, ProbeExpectation
 from rollout.receivers import Receivers
+from rollout.weight_digest import WHOLE
 from rollout.weight_transfer import SyncReport
 
 
@@ -29,8 +30,9 @@ class WeightSync:
     ) -> None:
         """`options` are those of the backend's sender."""
         self._learner, self._probe, self._backend, self._options = learner, probe, backend, options
-        self._tolerance = TOLERANCES[dtype]
+        self._dtype, self._tolerance = dtype, TOLERANCES[dtype]
         self._connected: Receivers | None = None
+        self._is_proven = self._is_exact = False
 
     def push(self, workers: Receivers) -> PushReport:
         """Send and verify; a mismatch is tried once more, since a worker may have been replaced meanwhile."""
@@ -44,12 +46,38 @@ class WeightSync:
             self._learner.forget_workers()
         self._connected = None  # a connection on which sending fails is not used again
         version = self._learner.version()
-        sync = self._learner.send_weights(workers, version, self._backend, **self._options)
+        if not self._is_proven:
+            self._prove(workers, version)
+        sync = self._send(workers, version)
         self._connected = workers
         expected = ProbeExpectation(
             prompts=self._probe,
             logprobs=self._learner.expected(self._probe),
             version=version,
             tolerance=self._tolerance,
+            digest=sync.digest if self._is_exact else None,
         )
         return PushReport(sync=sync, gap=workers.verify(expected))
+
+    def _send(self, workers: Receivers, version: int, *, perturbed: bool = False) -> SyncReport:
+        return self._learner.send_weights(
+            workers, version, self._backend, held_as=self._dtype, perturbed=perturbed, **self._options
+        )
+
+    def _prove(self, workers: Receivers, version: int) -> None:
+        """Before the first weights that count, send such that are all wrong: whatever they do not reach would stay as
+        it was loaded, and hardly show while a policy has not moved far.
+
+        Where engines hold exactly what they are sent, their digest tells so of each push to come.
+        """
+        before = workers.digests()
+        sync = self._send(workers, version, perturbed=True)
+        after = workers.digests()
+        for old, new in zip(before, after, strict=True):
+            self._is_exact = sum(new.values()) % WHOLE == sync.digest
+            if missed := [name for name, digest in new.items() if digest == old[name]]:
+                raise PolicyMismatch(
+                    f"{len(missed)} of {len(new)} weights of the rollout engines are not reached by a push: "
+                    f"{', '.join(missed[:5])}{' …' if len(missed) > 5 else ''}. They would play an old policy."
+                )
+        self._is_proven = True

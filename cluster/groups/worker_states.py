@@ -1,8 +1,8 @@
 """One life of a rollout worker, and the states that it goes through.
 
-    starting ──▶ stale ◀──▶ ready        stale, ready ──▶ suspect ──▶ stale        any ──▶ dead
+    starting ──▶ stale ◀──▶ ready        stale, ready ◀──▶ suspect        any ──▶ dead
 
-`RolloutGroup` alone moves a worker from one to the next, by `RolloutGroup._becomes`.
+`WorkerLives` alone moves a worker from one to the next, by `WorkerLives.becomes`.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class State(Enum):
     READY = "ready"
     """It may play."""
     SUSPECT = "suspect"
-    """Something went wrong that it took part in; it is asked for a sign of life."""
+    """It was asked for a sign of life and has not answered yet; it is given nothing more to do."""
     DEAD = "dead"
     """It is no more, or counts for nothing more; its place has a successor."""
 
@@ -40,7 +40,7 @@ NEXT = {
     State.STARTING: {State.STALE, State.DEAD},
     State.STALE: {State.READY, State.SUSPECT, State.DEAD},
     State.READY: {State.STALE, State.SUSPECT, State.DEAD},
-    State.SUSPECT: {State.STALE, State.DEAD},
+    State.SUSPECT: {State.STALE, State.READY, State.DEAD},
     State.DEAD: set[State](),
 }
 """What can become of a worker."""
@@ -57,11 +57,13 @@ class Worker:
     name: str
     """What Ray calls its actor."""
     actor: Any
-    starting: Any
-    """The call of its start."""
     state: State = State.STARTING
     place: Place = field(default_factory=lambda: Place(host=""))
-    """Where it is, once it has started."""
+    """Where it is, once there was room for it."""
+    before: State = State.STALE
+    """What it was before it became suspect."""
+    is_buried: bool = False
+    """Whether its process was ended for good; it may have a successor."""
 
     @property
     def has_started(self) -> bool:
@@ -79,11 +81,15 @@ class Launcher:
     """Ray's options for the worker in each place."""
     prefix: str
 
+    @property
+    def num_bytes(self) -> int:
+        """What a push moves to each worker, as far as the model's files tell."""
+        return sum(file.stat().st_size for file in self.model.glob("*.safetensors"))
+
     def launch(self, number: int, life: int = 0) -> Worker:
-        """Begin one; a replacement bears another name, since Ray frees a name only some time after a death."""
+        """Ask for its place; a successor bears another name, since Ray frees a name only some time after a death."""
         name = f"{self.prefix}-{number}" + (f"-again-{life}" if life else "")
-        actor = start_worker(name, self.model, self.config, **self.resources(number))
-        return Worker(number, life, name, actor, actor.start.remote())
+        return Worker(number, life, name, start_worker(name, self.model, self.config, **self.resources(number)))
 
 
 def answer(phase: str, call: Any, timeout_seconds: float) -> Any:

@@ -6,6 +6,8 @@ tasks_of(3, config)      →  what it plays first; tasks_instead_of(2, 3, 0, con
 
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -40,7 +42,19 @@ class PlayAhead:
         if isinstance(item, BaseException):
             raise item
         self._run.row[PLAYING] = item
-        return sorted(found, key=lambda pair: (pair[0].task.seed, pair[0].task.sample))
+        if len({_place(pair) for pair in found}) < len(found):
+            raise RuntimeError(f"a task of iteration {iteration} was counted twice")
+        return sorted(found, key=_place)
+
+    def again(self, iteration: int, played: Episodes, lost: Sequence[Any]) -> Episodes:
+        """The same episodes, with those played again whose references are of hosts that are gone."""
+        config = self._run.config
+        kept = [pair for pair in played if pair[1] not in lost]
+        tasks = [replace(one.task, draw=_draw(iteration, config)) for one, reference in played if reference in lost]
+        self._run.progress.say(f"{len(tasks)} episodes were on a host that is gone, and are played again")
+        with self._run.phase("rollout"):
+            kept += self._run.actors.play(tasks, config.env, config.verifier, config.rollout)
+        return sorted(kept, key=_place)
 
     def _begin(self, iteration: int) -> "SimpleQueue[Any]":
         """What is heard: pairs, and behind them the seconds that they took or what went wrong."""
@@ -68,6 +82,15 @@ class PlayAhead:
         return heard
 
 
+def _place(pair: tuple[Played, Any]) -> tuple[int, int]:
+    return pair[0].task.seed, pair[0].task.sample
+
+
+def _draw(iteration: int, config: Config) -> str:
+    """What makes the draws of an iteration repeatable."""
+    return f"{config.learner.seed}/{iteration}"
+
+
 def tasks_of(iteration: int, config: Config) -> list[Task]:
     """The tasks of an iteration: they follow from its number alone."""
     return _tasks(iteration, 0, config.cluster.tasks_per_iteration, config)
@@ -83,7 +106,7 @@ def _tasks(iteration: int, turn: int, num_tasks: int, config: Config) -> list[Ta
     rounds = 1 + config.learner.advantage.num_redraws
     first = config.cluster.first_seed + (iteration * rounds + turn) * config.cluster.tasks_per_iteration
     return [
-        Task(seed=seed, sample=sample, draw=f"{config.learner.seed}/{iteration}")
+        Task(seed=seed, sample=sample, draw=_draw(iteration, config))
         for seed in range(first, first + num_tasks)
         for sample in range(config.cluster.samples_per_task)
     ]

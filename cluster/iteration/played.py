@@ -13,6 +13,7 @@ import ray
 
 from cluster.config import Config
 from cluster.errors import RunError
+from cluster.groups.learner_group import EpisodesLost
 from cluster.iteration.rows import Episodes, flat_tasks
 from cluster.record.episode_log import choose_episodes, transcribe_references
 from cluster.training import Training
@@ -102,5 +103,9 @@ def transcripts(played: Episodes, run: Training) -> Iterator[None]:
     )
     try:
         yield
-    finally:
+    except EpisodesLost:
+        raise  # what is written may miss the same, and is written anew
+    except BaseException:
         ray.get(writing, timeout=run.config.cluster.step_timeout_seconds)
+        raise
+    ray.get(writing, timeout=run.config.cluster.step_timeout_seconds)

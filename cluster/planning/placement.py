@@ -82,10 +82,12 @@ class Placement:
         return self._options(self._actor("learner", rank))
 
     def rollout_options(self, number: int) -> dict[str, Any]:
-        """Ray's options for a rollout worker."""
-        actor = self._actor("rollout", number)
+        """Ray's options for a rollout worker; one beyond those that have seats waits for room anywhere."""
+        seated = [actor for actor in self.actors if actor.role == "rollout"]
+        actor = seated[number] if number < len(seated) else seated[0]
         # An engine reads the number of its threads from here, and Ray would set it to the cores that it counts.
-        return {**self._options(actor), "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(actor.threads)}}}
+        options = {**self._options(actor), "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(actor.threads)}}}
+        return options if number < len(seated) else {**options, "scheduling_strategy": "DEFAULT"}
 
     def _actor(self, role: Role, number: int) -> Actor:
         return next(actor for actor in self.actors if actor.role == role and actor.number == number)
@@ -105,7 +107,7 @@ def place(config: Config, hardware: Hardware | None = None, command: Command = "
     """Who sits where; without hardware, on what the configuration describes. It judges nothing: `checks.check` does."""
     hardware = hardware or described(config)
     ranks = config.learner.num_ranks
-    workers = config.cluster.num_rollout_workers
+    workers = config.cluster.num_workers
     kind = config.cluster.placement
     if kind == "cpu":
         return _on_cores(config, hardware, ranks, workers)

@@ -74,7 +74,14 @@ def _gpus(config: Config, hardware: Hardware, placement: Placement) -> Iterator[
             rule=f"with cluster.placement={kind} every engine shares one GPU with one learner rank",
             fix="set it to 1, or choose placement=split",
         )
-    workers = cluster.num_rollout_workers
+    workers = cluster.num_workers
+    if cluster.most_workers > workers:
+        yield Finding(
+            key="cluster.num_rollout_workers",
+            value=cluster.num_rollout_workers,
+            rule=f"with cluster.placement={kind} every engine shares a GPU with a learner rank, and these stay",
+            fix=f"set it to {workers}, or choose placement=split",
+        )
     if kind == "one_gpu" and (learner.num_ranks, workers) != (1, 1):
         many = learner.num_ranks > 1
         yield Finding(
@@ -100,7 +107,7 @@ def _gpus(config: Config, hardware: Hardware, placement: Placement) -> Iterator[
 
 
 def _needs(config: Config) -> str:
-    ranks, workers = config.learner.num_ranks, config.cluster.num_rollout_workers
+    ranks, workers = config.learner.num_ranks, config.cluster.num_workers
     learners = f"{ranks} learner rank{'s' if ranks > 1 else ''}"
     engines = f"{workers} engine{'s' if workers > 1 else ''}"
     if config.cluster.placement == "split":

@@ -1,7 +1,6 @@
 """What dies, raises, hangs or goes wrong in a run: real Ray, vLLM and DeepSpeed show what becomes of it."""
 
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,22 +11,17 @@ import psutil
 import pytest
 import ray
 import torch
-from transformers import AutoModelForCausalLM
 
 from cluster.config import Config, load_config
 from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerGroup
-from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import WeightSync
-from cluster.groups.worker_states import Launcher
 from cluster.iteration.played import choose
 from cluster.train_rl import train_rl
 from learner.config import LearnerConfig
-from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import EngineState, PolicyMismatch
 from rollout.episode import EpisodeEnd
-from rollout.play import Task
-from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
+from rollout.probe import make_probe
 from rollout.receivers import Receivers
 from rollout.weight_source import HuggingFaceSource
 from rollout.weight_transfer import SyncReport, make_sender
@@ -35,6 +29,7 @@ from rollout.worker import Played
 from tests.support.chat import chat_tokens
 from tests.support.episodes import episode, right
 from tests.support.more_environments import add_environments, remove_environments
+from tests.support.playing import Playing
 from tests.support.runs import TIMEOUT_SECONDS, Run, actors, rows
 from tests.support.tiny_models import make_text_model
 
@@ -65,61 +60,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_text_model(tmp_path_factory.mktemp("model"), tied=False)
 
 
-class Playing:
-    """Two workers, a policy for them, and what was said of them."""
-
-    def __init__(self, model: Path) -> None:
-        self.config = RolloutConfig(
-            max_answer_tokens=24, episodes_in_flight=16, engine=EngineConfig(max_context_tokens=1024, max_sequences=16)
-        )
-        self.loaded = load_config([ROOT / "configs" / "envs" / "add_up.yaml"], ["env.max_attempts=3"])
-        self.module = AutoModelForCausalLM.from_pretrained(model).eval()
-        self.source = HuggingFaceSource(self.module, model)
-        self.said: list[str] = []
-        self.num_adopted = 0
-        self.group = RolloutGroup(
-            Launcher(model=model, config=self.config, resources=lambda number: {"num_cpus": 0}, prefix="rollout"),
-            max_restarts=3,
-            start_timeout_seconds=200,
-            step_timeout_seconds=200,
-            say=self.said.append,
-        )
-        self.group.begin(2)
-        self.group.wait()
-
-    @property
-    def actors(self) -> list[Any]:
-        return [worker.actor for worker in self.group.started]
-
-    def kill(self, number: int) -> None:
-        [process_id] = ray.get([self.actors[number].process_id.remote()])
-        os.kill(process_id, signal.SIGKILL)
-
-    def adopt(self, client: Receivers) -> None:
-        """Give them the same weights under another version, which tells who played what."""
-        make_sender("shared_memory", client=client, source=self.source).send(version=7)
-        prompts = make_probe(self.module.config.vocab_size)
-        client.verify(
-            ProbeExpectation(
-                prompts=prompts,
-                logprobs=expected_logprobs(self.module, prompts),
-                version=7,
-                tolerance=TOLERANCES["float32"],
-            )
-        )
-        self.num_adopted += 1
-
-    def play(self, count: int) -> Iterator[Played]:
-        tasks = [Task(seed=seed) for seed in range(count)]
-        for one, _ in self.group.play(tasks, self.loaded.env, self.loaded.verifier, self.config, self.adopt):
-            yield one
-
-
 @pytest.fixture(scope="module")
 def playing(cluster: None, model: Path) -> Iterator[Playing]:
     playing = Playing(model)
     yield playing
-    playing.group.close()
+    playing.close()
 
 
 class Meddler(LearnerGroup):
@@ -170,7 +115,7 @@ def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_w
     seeds += [one.task.seed for one in heard]
     assert Counter(seeds) == Counter(range(64))
     assert "rollout-0 died" in playing.said[-1] and "Another takes the place of rollout-0." in playing.said[-1]
-    assert len(playing.group.ready) == 1, "nobody waited for the successor"
+    assert len(playing.lives.ready) == 1, "nobody waited for the successor"
     assert playing.num_adopted == 0
     heard = playing.play(200)
     found = [next(heard) for _ in range(5)]
@@ -185,13 +130,19 @@ def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_w
     assert min(by_version.values()) > 20
 
 
-def test_a_dead_worker_stops_the_run_when_no_more_may_be_replaced(playing: Playing) -> None:
-    playing.group.settle()
-    playing.group._max_restarts = playing.group.num_restarts
+def test_a_place_stays_empty_when_too_many_died_in_it_and_the_run_ends_with_the_last(playing: Playing) -> None:
+    playing.lives.settle()
+    for budget in playing.lives._budgets:
+        budget.limit = 0
     heard = playing.play(100)
-    next(heard)
+    seeds = [next(heard).task.seed]
     playing.kill(1)
-    with pytest.raises(RunError, match=r"not replaced: cluster\.max_worker_restarts=\d is used up"):
+    seeds += [next(heard).task.seed for _ in range(40)]
+    assert len(playing.lives.ready) == 1, "the other one plays on"
+    playing.kill(0)
+    with pytest.raises(
+        RunError, match=r"not replaced: cluster\.max_worker_restarts=\d is used up within the hour, and 0"
+    ):
         list(heard)
 
 

@@ -1,0 +1,154 @@
+"""Whether those who work still answer: a cheap question to each of them, on a schedule.
+
+    Health(timeout_seconds, say).watch(Watched(name, actor, died))
+      .ask(actors)       now, before they are needed: those that do not answer are given up
+      .forget(actor)
+
+Ray tells of a process that has ended. Of one that hangs nobody tells, and whoever needs it would wait for good.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from learner.worker import HEALTH
+from rollout.sign import Sign
+
+SECONDS_BETWEEN_QUESTIONS = 5.0
+SECONDS_BETWEEN_LOOKS = 1.0
+SLOWEST_BYTES_PER_SECOND = 50e6
+"""What moves weights may take as long as their bytes take at this speed."""
+
+
+@dataclass(eq=False, slots=True)
+class Watched:
+    """Somebody who is asked."""
+
+    name: str
+    actor: Any
+    died: Callable[[str], None]
+    """Told once why it is given up; from the thread that asks."""
+    doubted: Callable[[bool], None] = lambda is_late: None
+    """Told that an answer is late, and that it has come after all."""
+    group: str | None = HEALTH
+    """Ray's group of calls in which it answers."""
+    num_bytes: int = 0
+    """What it moves in its long phases."""
+    call: Any = None
+    asked: float = 0.0
+    heard: float = 0.0
+    sign: Sign | None = None
+    is_doubted: bool = False
+
+    def ask(self) -> Any:
+        """The call of a question."""
+        return (
+            self.actor.alive.options(concurrency_group=self.group).remote() if self.group else self.actor.alive.remote()
+        )
+
+    def last_heard(self, now: float) -> str:
+        """For errors."""
+        if self.sign is None:
+            return "it has never answered"
+        return f"last heard {now - self.heard:.0f} s ago: {self.sign}"
+
+
+class Health:
+    """Asks everybody who is under watch, in a thread of its own."""
+
+    def __init__(self, timeout_seconds: float, say: Callable[[str], None]) -> None:
+        """Who has not answered after `timeout_seconds` is given up."""
+        self._timeout_seconds, self._say = timeout_seconds, say
+        self._watched: dict[Any, Watched] = {}
+        self._changing = Lock()
+        self._ended = Event()
+        self._thread: Thread | None = None
+
+    def watch(self, watched: Watched) -> None:
+        """Ask from now on."""
+        with self._changing:
+            watched.heard = time.monotonic()
+            self._watched[watched.actor] = watched
+            if self._thread is None:
+                self._thread = Thread(target=self._look, daemon=True, name="health")
+                self._thread.start()
+
+    def forget(self, actor: Any) -> None:
+        """Ask no more."""
+        with self._changing:
+            self._watched.pop(actor, None)
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(2 * SECONDS_BETWEEN_LOOKS)
+
+    def ask(self, actors: Iterable[Any]) -> None:
+        """Ask these now, all at once, and wait; those that do not answer in time are given up when this returns."""
+        with self._changing:
+            asked = {watched.ask(): watched for actor in actors if (watched := self._watched.get(actor))}
+        if not asked:
+            return
+        answered, late = ray.wait(list(asked), num_returns=len(asked), timeout=self._timeout_seconds)
+        for call in answered:
+            self._hear(asked[call], call)
+        for call in late:
+            self._give_up(asked[call], f"has not answered for {self._timeout_seconds:.0f} s")
+
+    def _look(self) -> None:
+        looked = time.monotonic()
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            now = time.monotonic()
+            # A driver that stood still, or a machine, has heard nobody meanwhile.
+            stood_still, looked = max(0.0, now - looked - 2 * SECONDS_BETWEEN_LOOKS), now
+            with self._changing:
+                everybody = list(self._watched.values())
+            calls = [watched.call for watched in everybody if watched.call is not None]
+            answered = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if calls else set()
+            for watched in everybody:
+                watched.asked += stood_still if watched.call is not None else 0.0
+                self._look_at(watched, now, watched.call in answered)
+
+    def _look_at(self, watched: Watched, now: float, has_answered: bool) -> None:
+        silent = now - watched.asked
+        if watched.call is None:
+            if silent >= SECONDS_BETWEEN_QUESTIONS:
+                watched.call, watched.asked = watched.ask(), now
+        elif has_answered:
+            call, watched.call = watched.call, None
+            self._hear(watched, call)
+        elif silent > self._timeout_seconds:
+            self._give_up(watched, f"has not answered for {silent:.0f} s")
+        elif silent > self._timeout_seconds / 2 and not watched.is_doubted:
+            watched.is_doubted = True
+            self._say(f"{watched.name} has not answered for {silent:.0f} s; {watched.last_heard(now)}")
+            watched.doubted(True)
+
+    def _hear(self, watched: Watched, call: Any) -> None:
+        try:
+            sign: Any = ray.get(call)
+        except (RayActorError, RayTaskError) as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            self._give_up(watched, f"is dead: {cause}")
+            return
+        watched.sign, watched.heard = sign, time.monotonic()
+        if watched.is_doubted:
+            watched.is_doubted = False
+            self._say(f"{watched.name} answers again")
+            watched.doubted(False)
+        allowed = self._timeout_seconds + watched.num_bytes / SLOWEST_BYTES_PER_SECOND
+        if sign.is_long and sign.seconds > allowed:
+            self._give_up(watched, f"has been at '{sign.phase}' for more than {allowed:.0f} s")
+
+    def _give_up(self, watched: Watched, why: str) -> None:
+        with self._changing:
+            if self._watched.get(watched.actor) is not watched:
+                return
+            del self._watched[watched.actor]
+        watched.died(f"{watched.name} {why}; {watched.last_heard(time.monotonic())}")

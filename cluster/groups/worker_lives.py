@@ -1,0 +1,278 @@
+"""The owner of the rollout workers' lives: who is there, who can play, who is given up, and who comes instead.
+
+    WorkerLives(launcher, adopt, …).begin(); .wait()
+      .ready | .started                who may play | who takes part in an update
+      .lost(worker, error)             begin to replace it
+      .told()                          a queue of who can play from now on, and of what ends everything
+
+A worker that dies, or gives no sign of life (health.py), has a successor at once, in the background. It waits for room
+where its host is gone, adopts the newest weights, is proven, and plays; the others go on meanwhile, as long as there
+are `cluster.min_rollout_workers`. A place in which workers die too often within an hour stays empty until the hour is
+over. Beyond those that a run begins with, an elastic one asks for more, which join in the same way when there is room.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any
+
+import ray
+
+from cluster.errors import RunError
+from cluster.groups.health import Health, Watched
+from cluster.groups.learner_group import LearnerDied
+from cluster.groups.restarts import RestartBudget
+from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, is_death
+from rollout.engine import EngineError
+from rollout.receivers import Receivers
+
+Heard = tuple[Worker | None, Any]
+"""A worker and what it says, None for that it can play; or None and an error, by which all is over."""
+
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many there have to be, and how long what they do may take."""
+
+    base: int
+    """How many a run begins with."""
+    least: int
+    """With fewer it ends."""
+    most: int
+    """How many join where there is room."""
+    restarts: int
+    """How often within an hour each place may have a successor."""
+    start_seconds: float
+    step_seconds: float
+
+
+class WorkerLives:
+    """All places for workers, and who has them at present."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        limits: Limits,
+        *,
+        adopt: Callable[[Receivers], Any],
+        health: Health,
+        say: Callable[[str], None],
+    ) -> None:
+        """`adopt` gives workers the newest weights and proves it."""
+        self._launcher, self._limits, self._adopt, self._health, self._say = launcher, limits, adopt, health, say
+        self.sleeps = launcher.config.engine.sleeps
+        self.workers: list[Worker] = []
+        self._starting: list[tuple[Worker, Any]] = []
+        self.weights = Lock()
+        """Whoever holds it may send weights, or change those that the learner has."""
+        self._budgets = [RestartBudget(limits.restarts) for _ in range(limits.most)]
+        self._listeners: list[SimpleQueue[Heard]] = []
+        self._coming: list[Thread] = []
+        self._trouble: Exception | None = None
+        self._closed = Event()
+        self._changing = Lock()
+
+    def begin(self) -> None:
+        """Start all; `wait` for those without which a run does not begin."""
+        self.workers = [self._launcher.launch(number) for number in range(self._limits.most)]
+        self._starting = [(worker, worker.actor.start.remote()) for worker in self.workers[: self._limits.base]]
+
+    def wait(self) -> None:
+        """Until those that a run begins with can play, with the weights that they were started with."""
+        while self._starting:
+            worker, call = self._starting[0]
+            self._started(worker, call)
+            self.becomes(worker, State.READY)
+            del self._starting[0]
+
+    def welcome(self) -> None:
+        """Let more join where there is room for them, now that there is a learner whose weights they can have."""
+        for worker in self.workers[self._limits.base :]:
+            self._bring_up(worker)
+
+    @property
+    def ready(self) -> list[Worker]:
+        """Those that may play."""
+        return [worker for worker in self.workers if worker.state is State.READY]
+
+    @property
+    def started(self) -> list[Worker]:
+        """Those whose engines run: all of these take part in an update."""
+        return [worker for worker in self.workers if worker.has_started]
+
+    def _started(self, worker: Worker, call: Any) -> None:
+        answer(f"start of {worker.name}", call, self._limits.start_seconds)
+        worker.place = answer(f"the place of {worker.name}", worker.actor.place.remote(), self._limits.step_seconds)
+        self.becomes(worker, State.STALE)
+        self._health.watch(
+            Watched(
+                worker.name,
+                worker.actor,
+                died=lambda why: self.lost(worker, EngineError(why)),
+                doubted=partial(self._doubted, worker),
+                group=None,
+                num_bytes=self._launcher.num_bytes,
+            )
+        )
+
+    def becomes(self, worker: Worker, state: State) -> None:
+        """The only place in which a worker's state changes; who plays hears of one that may. What is dead stays so."""
+        with self._changing:
+            if worker.state in (state, State.DEAD):
+                return
+            if state not in NEXT[worker.state]:
+                raise RuntimeError(f"{worker.name} is {worker.state.value} and cannot become {state.value}")
+            worker.state = state
+        if state is State.READY:
+            self._tell(worker, None)
+
+    def _doubted(self, worker: Worker, is_late: bool) -> None:
+        if is_late and worker.state in (State.STALE, State.READY):
+            worker.before = worker.state
+            self.becomes(worker, State.SUSPECT)
+        elif not is_late and worker.state is State.SUSPECT:
+            self.becomes(worker, worker.before)
+
+    @contextmanager
+    def told(self) -> Iterator["SimpleQueue[Heard]"]:
+        """A queue of what happens inside the block; raises what went wrong before it."""
+        self.raise_trouble()
+        heard: SimpleQueue[Heard] = SimpleQueue()
+        self._listeners.append(heard)
+        try:
+            yield heard
+        finally:
+            self._listeners.remove(heard)
+
+    def _tell(self, worker: Worker | None, item: Any) -> None:
+        for heard in list(self._listeners):
+            heard.put((worker, item))
+
+    def raise_trouble(self) -> None:
+        """What has ended everything, where something has."""
+        if self._trouble is not None:
+            raise self._trouble
+
+    def check(self) -> None:
+        """Ask all for a sign of life, and give up those that give none."""
+        self._health.ask([worker.actor for worker in self.started])
+        self.raise_trouble()
+
+    def lost(self, worker: Worker, reason: Exception) -> None:
+        """Begin to replace a worker, unless that has begun; never raises, since anybody may find out."""
+        if self.bury(worker, reason):
+            self._bring_up(worker)
+
+    def bury(self, worker: Worker, reason: Exception) -> bool:
+        """End a worker; whether it was still there, and another one may come."""
+        self.becomes(worker, State.DEAD)
+        with self._changing:
+            if worker.is_buried or self._closed.is_set():
+                return False
+            worker.is_buried = True
+        self._health.forget(worker.actor)
+        ray.kill(worker.actor)
+        why = str(reason).partition("\n")[0].rstrip(". ")
+        empty = self._budgets[worker.number].seconds_left()
+        left = sum(other.state is not State.DEAD for other in self.workers)
+        limit = f"cluster.max_worker_restarts={self._limits.restarts} is used up within the hour"
+        if empty and left < self._limits.least:
+            whole = str(reason).rstrip(". ")
+            least = f"cluster.min_rollout_workers={self._limits.least}"
+            self._fail(
+                RunError(f"{whole}. {worker.name} is not replaced: {limit}, and {left} of at least {least} are left.")
+            )
+            return False
+        self._say(
+            f"{why}. " + (f"The place stays empty: {limit}." if empty else f"Another takes the place of {worker.name}.")
+        )
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        self._trouble = self._trouble or error
+        self._tell(None, error)
+
+    def _bring_up(self, worker: Worker) -> None:
+        """In the background, until it, or one of its successors, can play."""
+        name = f"start-{worker.name}"
+        thread = Thread(target=self._until_ready, args=(worker,), daemon=True, name=name)
+        self._coming = [each for each in self._coming if each.is_alive()] + [thread]
+        thread.start()
+
+    def _until_ready(self, worker: Worker) -> None:
+        try:
+            while worker.state is not State.READY and not self._closed.is_set():
+                if worker.state is State.DEAD and (successor := self._successor(worker)) is None:
+                    return
+                if worker.state is State.DEAD:
+                    worker = successor
+                try:
+                    self._begin_life(worker)
+                except EngineError as error:
+                    if not is_death(error):
+                        raise
+                    if not self.bury(worker, error):
+                        return
+        except LearnerDied:
+            return  # not the workers' trouble: the first push of the next learner makes them ready
+        except Exception as error:
+            self._fail(error)
+
+    def _successor(self, worker: Worker) -> Worker | None:
+        """Once the hour allows one; None where the run ends before."""
+        budget = self._budgets[worker.number]
+        while not budget.take():
+            if self._closed.wait(min(budget.seconds_left(), 60.0)):
+                return None
+        with self._changing:
+            if self._closed.is_set():
+                return None
+            self.workers[worker.number] = successor = self._launcher.launch(worker.number, worker.life + 1)
+            return successor
+
+    def _begin_life(self, worker: Worker) -> None:
+        """Wait for room, start the engine, and make it one that can play."""
+        placed = worker.actor.place.remote()
+        while not ray.wait([placed], timeout=1.0)[0]:
+            if self._closed.is_set():
+                return
+        # Where both share a GPU, an engine starts only while the learner leaves it the room.
+        with self.weights if self.sleeps else nullcontext():
+            try:
+                self._started(worker, worker.actor.start.remote())
+            except Exception as error:
+                raise EngineError(f"{worker.name} did not start: {error}") from error
+        with self.weights:
+            if worker.state in (State.STALE, State.SUSPECT):
+                self._adopt(receivers([worker]))
+                self.becomes(worker, State.READY)
+
+    def settle(self) -> None:
+        """Wait for all that are coming and have room."""
+        for thread in list(self._coming):
+            thread.join(self._limits.start_seconds + self._limits.step_seconds)
+        self.raise_trouble()
+
+    def close(self) -> None:
+        """Release all engines and end the actors."""
+        with self._changing:
+            self._closed.set()
+            actors = [worker.actor for worker in self.workers]
+            started = [worker.actor for worker in self.started]
+        for actor in actors:
+            self._health.forget(actor)
+        if started:
+            # One that is dead, or hangs, is ended all the same.
+            ray.wait([actor.close.remote() for actor in started], num_returns=len(started), timeout=CLOSE_SECONDS)
+        for actor in actors:
+            ray.kill(actor)
+
+
+def receivers(workers: Sequence[Worker]) -> Receivers:
+    """As those that an update goes to."""
+    return Receivers(tuple(worker.actor for worker in workers), tuple(worker.place for worker in workers))
