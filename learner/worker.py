@@ -130,12 +130,12 @@ class LearnerWorker:
             options = {**options, **meeting(backend, workers.places, self.address())}
             self._sender = make_sender(backend, client=workers, source=self._source, sends=sends, **options)
 
-    def send_weights(self, version: int, perturbed: bool = False) -> SyncReport:
-        """Make the weights of this rank's workers those of this policy, or of one that is all wrong."""
+    def send_weights(self, version: int, perturbation: float = 0.0) -> SyncReport:
+        """Make the weights of this rank's workers those of this policy, or such that are all off by so much."""
         if self._sender is None:
             raise RuntimeError(f"learner rank {self._rank} was asked to send weights before connect()")
         with self._phase.of("send weights"):
-            return self._sender.send(version, perturbed=perturbed)
+            return self._sender.send(version, perturbation=perturbation)
 
     def forget_workers(self) -> None:
         """The workers have changed: connect anew at the next sending."""

@@ -33,7 +33,9 @@ class Digests:
     """Added to vLLM's worker class, whose `model_runner` it asks."""
 
     def weight_digests(self) -> dict[str, int]:
-        """The digest of each parameter; of those that share memory, the first."""
+        """The digest of each parameter, of those that share memory of the first; on CPUs, most layers keep theirs in a
+        form of oneDNN's that cannot be read."""
         model: torch.nn.Module = self.model_runner.model  # pyright: ignore[reportAttributeAccessIssue]
-        found = {parameter.data_ptr(): (name, parameter) for name, parameter in reversed([*model.named_parameters()])}
-        return {name: digest_of([parameter]) for name, parameter in found.values()}
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.numel()]
+        first = {parameter.data_ptr(): (name, parameter) for name, parameter in reversed(named)}
+        return {name: digest_of([parameter]) for name, parameter in first.values()}

@@ -43,9 +43,6 @@ from rollout.weight_files import (
     SharedMemoryTrainerInitInfo,
 )
 
-PERTURBATION = 2**-4
-"""Seen by every dtype, whatever the value."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -195,13 +192,13 @@ class WeightSender:
         register()
         self._trainer = WeightTransferTrainerFactory.trainer_init(init_info, client=self._client, source=self._source)
 
-    def send(self, version: int, *, perturbed: bool = False) -> SyncReport:
+    def send(self, version: int, *, perturbation: float = 0.0) -> SyncReport:
         """Make the engines' weights those of the source and call them `version`; the engines still have to verify.
 
-        `perturbed` sends other weights instead, every value of which is off: what arrives of them shows.
+        With a `perturbation`, as 2**-4, every value that is sent is off by so much: what arrives of them shows.
         """
         started = time.perf_counter()
-        self._source.is_perturbed = perturbed
+        self._source.perturbation = perturbation
         self._client.version, self._client.num_calls = version, 0
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()  # vLLM reads the weights in streams that wait for no other
@@ -225,7 +222,7 @@ class _WholeSource(WeightSource):
 
     def __init__(self, source: WeightSource, held_as: torch.dtype | None) -> None:
         self._source, self._held_as = source, held_as
-        self.is_perturbed = False
+        self.perturbation = 0.0
         self.digest = 0
 
     def metadata(self) -> list[ParamMeta]:
@@ -240,7 +237,7 @@ class _WholeSource(WeightSource):
 
     def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, tensor in self._source:
-            sent = tensor * (1 + PERTURBATION) + PERTURBATION if self.is_perturbed else tensor
+            sent = tensor * (1 + self.perturbation) + self.perturbation if self.perturbation else tensor
             self.digest += digest_of([sent.to(self._held_as or sent.dtype)])
             yield name, sent
 

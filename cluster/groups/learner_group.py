@@ -121,10 +121,10 @@ class LearnerGroup:
         backend: str,
         *,
         held_as: str = "float32",
-        perturbed: bool = False,
+        perturbation: float = 0.0,
         **options: Any,
     ) -> SyncReport:
-        """Give the workers this policy, or one that is all wrong; they still have to verify it.
+        """Give the workers this policy, or one whose weights are all off by so much; they still have to verify it.
 
         `held_as` is the dtype of their weights.
         """
@@ -135,7 +135,7 @@ class LearnerGroup:
                 for rank, served in zip(self._ranks, shares(backend, self._places, workers.places), strict=True)
             ]
         self._wait("connecting to rollout workers", calls)
-        return max(self._all("send_weights", version, perturbed), key=lambda report: report.num_calls)
+        return max(self._all("send_weights", version, perturbation), key=lambda report: report.num_calls)
 
     def forget_workers(self) -> None:
         """Connect to the workers anew at the next sending."""

@@ -11,6 +11,9 @@ from rollout.receivers import Receivers
 from rollout.weight_digest import WHOLE
 from rollout.weight_transfer import SyncReport
 
+PERTURBATION = 2**-4
+"""Seen in every dtype, whatever the value."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushReport:
@@ -33,6 +36,7 @@ class WeightSync:
         self._dtype, self._tolerance = dtype, TOLERANCES[dtype]
         self._connected: Receivers | None = None
         self._is_proven = self._is_exact = False
+        self._num_attempts = 0
 
     def push(self, workers: Receivers) -> PushReport:
         """Send and verify; a mismatch is tried once more, since a worker may have been replaced meanwhile."""
@@ -59,9 +63,9 @@ class WeightSync:
         )
         return PushReport(sync=sync, gap=workers.verify(expected))
 
-    def _send(self, workers: Receivers, version: int, *, perturbed: bool = False) -> SyncReport:
+    def _send(self, workers: Receivers, version: int, *, perturbation: float = 0.0) -> SyncReport:
         return self._learner.send_weights(
-            workers, version, self._backend, held_as=self._dtype, perturbed=perturbed, **self._options
+            workers, version, self._backend, held_as=self._dtype, perturbation=perturbation, **self._options
         )
 
     def _prove(self, workers: Receivers, version: int) -> None:
@@ -71,7 +75,9 @@ class WeightSync:
         Where engines hold exactly what they are sent, their digest tells so of each push to come.
         """
         before = workers.digests()
-        sync = self._send(workers, version, perturbed=True)
+        # Another one at each attempt, since some may have got the last one's.
+        self._num_attempts += 1
+        sync = self._send(workers, version, perturbation=self._num_attempts * PERTURBATION)
         after = workers.digests()
         for old, new in zip(before, after, strict=True):
             self._is_exact = sum(new.values()) % WHOLE == sync.digest
