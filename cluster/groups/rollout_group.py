@@ -22,6 +22,7 @@ from cluster.errors import RunError
 from cluster.groups.learner_group import LearnerDied
 from cluster.groups.task_queue import TaskQueue
 from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, is_death
+from cluster.stopping import hear
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError
@@ -38,7 +39,8 @@ Adopt = Callable[[Receivers], Any]
 Event = tuple[Worker | None, Any]
 """What is heard: a worker and what it says, None for that it is ready; or None and an error, by which all is over."""
 
-CLOSE_SECONDS = 30.0
+CLOSE_SECONDS = 3.0
+"""How long engines may take to release what they hold; a vLLM engine was seen to take 0.3 s."""
 
 
 class RolloutGroup:
@@ -145,7 +147,7 @@ class RolloutGroup:
         # Where nobody can play, a successor has to start first.
         seconds = self._step_seconds + (0.0 if queue.held else self._start_seconds)
         try:
-            return heard.get(timeout=seconds)
+            return hear(heard, seconds)
         except Empty:
             held = ", ".join(f"{worker.name} has {count}" for worker, count in queue.held.items())
             raise RunError(
@@ -266,10 +268,11 @@ class RolloutGroup:
 
         They wake when the next weights come, or when they are to play.
         """
-        if self._sleeps:
+        sleeps = self._sleeps and not self._is_closed
+        if sleeps:
             self.settle()
         with self._weights:
-            if self._sleeps:
+            if sleeps:
                 self._everyone("sleep")
             yield
 
@@ -281,13 +284,16 @@ class RolloutGroup:
     def close(self) -> None:
         """Release all engines and end the actors."""
         with self._changing:
+            if self._is_closed:
+                return
             self._is_closed = True
-            actors = [worker.actor for worker in self._workers]
-        if actors:
-            # One that is dead, or hangs, is ended all the same.
-            ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=CLOSE_SECONDS)
-        for actor in actors:
-            ray.kill(actor)
+            workers = list(self._workers)
+        # An engine that is still being loaded would answer later; one that is dead, or hangs, is ended all the same.
+        calls = [worker.actor.close.remote() for worker in workers if worker.has_started]
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=CLOSE_SECONDS)
+        for worker in workers:
+            ray.kill(worker.actor)
 
 
 def _receivers(workers: Sequence[Worker]) -> Receivers:
