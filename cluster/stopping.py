@@ -13,7 +13,6 @@ raises, and since runs side by side wait in threads, which no signal reaches.
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -110,7 +109,8 @@ class _Signals:
     def overdue(self, number: int, frame: FrameType | None) -> None:
         """The time is over: leave the run; where that has not come to an end either, leave the process."""
         if self._has_alarmed:
-            print("ruleshift: what was started does not close in time; it ends with this", file=sys.stderr, flush=True)
+            # Not printed: the signal may have come in the middle of that.
+            os.write(2, b"ruleshift: what was started does not close in time; it ends with this\n")
             os._exit(STOPPED)
         self._has_alarmed = True
         if not self._stop.is_closing:
