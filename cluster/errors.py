@@ -4,7 +4,8 @@
     ├── ConfigError     the configuration cannot be read or breaks a rule; one line per fault
     └── RunError        a run cannot go on; says who, in what phase, and what was last heard
 
-The command line prints these as they are and exits with status 2; any other exception is a defect of ours.
+The command line prints these as they are and exits with status 2. `Stopped` is no mistake: a command was asked to
+end, and exits with status 130. Any other exception is a defect of ours.
 """
 
 
@@ -18,3 +19,7 @@ class ConfigError(RuleshiftError):
 
 class RunError(RuleshiftError):
     """A run cannot begin or go on: who was concerned, in what phase, and what can be done."""
+
+
+class Stopped(Exception):
+    """A command has ended because it was asked to: where it stands, and how to go on."""

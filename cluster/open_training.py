@@ -7,11 +7,15 @@ from pathlib import Path
 import ray
 
 from cluster.config import Config, to_yaml
+from cluster.errors import Stopped
+from cluster.leaving import again, leave, short_grace
 from cluster.planning.hardware import Hardware, look, of_nodes
 from cluster.planning.placement import Command, place, reserved
 from cluster.record.run_directory import RunDirectory
-from cluster.session import StopRequest, ray_session, stop_signals
+from cluster.session import ray_session
+from cluster.stopping import StopRequest, heard_by_waits, stop_signals
 from cluster.training import Training
+from rollout.weight_files import sweep
 
 
 @contextmanager
@@ -24,7 +28,8 @@ def open_training(
 ) -> Iterator[Training]:
     """A run with Ray around it: in a new directory, in the one that is resumed, or `at` one of either kind.
 
-    Signals ask it to stop, unless someone else hears them and passes on `stop`.
+    Signals ask it to stop, unless someone else hears them and passes on `stop`; what can be kept is kept then, and
+    Stopped is raised.
     """
     # In a job, joining Ray moves this process into another folder.
     model = str(Path(config.learner.model or "").resolve())
@@ -35,15 +40,30 @@ def open_training(
         directory = RunDirectory.at(at.resolve())
     else:
         directory = RunDirectory.create(Path(config.cluster.folder).resolve(), config.cluster.name)
-    if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
-        directory.write_config(to_yaml(config))
-    with ray_session(config.cluster), ExitStack() as cleaning:
-        stop = stop or cleaning.enter_context(stop_signals())
-        placement = place(config, hardware_of_cluster(config), kind)
-        placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
-        run = Training(config, kind, directory, placement, stop)
-        run.begin(cleaning)
-        yield run
+    passed_on = stop is not None
+    with ExitStack() as cleaning:
+        cleaning.enter_context(directory.held())
+        stop = stop or cleaning.enter_context(stop_signals(config.cluster.stop_timeout_seconds))
+        cleaning.enter_context(heard_by_waits(stop))
+        if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
+            directory.write_config(to_yaml(config))
+        run: Training | None = None
+        try:
+            with stop.starting():
+                cleaning.callback(sweep)
+                cleaning.enter_context(ray_session(config.cluster))
+                placement = place(config, hardware_of_cluster(config), kind)
+                placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
+                run = Training(config, kind, directory, placement, stop)
+                run.begin(cleaning)
+            if told := short_grace(config.cluster):
+                run.progress.say(told)
+            yield run
+        except KeyboardInterrupt:
+            stop.is_closing = True
+            told = "it had not begun" if run is None else leave(run, stop)
+            # Who passes on a request knows how to go on.
+            raise Stopped(f"stopped, {told}" + ("" if passed_on else f"; {again(kind, directory.path)}")) from None
 
 
 def hardware_of_cluster(config: Config) -> Hardware:

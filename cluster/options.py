@@ -115,6 +115,9 @@ class ClusterConfig(_Options):
     """How long engines and learner may take to start."""
     step_timeout_seconds: float = Field(default=3600.0, gt=0)
     """How long one phase of an iteration may take."""
+    stop_timeout_seconds: float = Field(default=10.0, gt=0)
+    """How long a run that is asked to stop may take to end the phase that it is in and to write a checkpoint; behind
+    that, it ends where its last checkpoint was. Leave it five seconds less than the cluster waits before it kills."""
     compute: ComputeConfig = ComputeConfig()
     """How compute is counted."""
     tracking: TrackingConfig = TrackingConfig()

@@ -1,19 +1,22 @@
 """Ray for the time of a run: joined where there is a cluster, started here where there is none.
 
 with ray_session(config.cluster): …          nothing that was started here outlives the block
-with stop_signals() as stop: …               SIGTERM and Ctrl-C ask the run to end at the next phase
 """
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import partial
 
 import ray
+from ray._private import services, utils
 
 from cluster.errors import RunError
 from cluster.options import ClusterConfig
+
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+STOP_WAIT_SECONDS = 3.0
+"""How long after SIGTERM `ray job stop` kills, unless the job's environment says otherwise."""
 
 
 @contextmanager
@@ -23,44 +26,49 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     try:
-        if address or is_job:
-            ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
-        else:
-            # Without `local`, Ray would join whatever cluster was last started on this machine.
-            ray.init("local", include_dashboard=config.dashboard, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError) as error:
-        raise RunError(
-            f"cluster.address={address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
-            "leave the address out to have one started here"
-        ) from error
-    try:
+        _init(config, address)
         yield
     finally:
         ray.shutdown()
 
 
-class StopRequest:
-    """Whether the run has been asked to end."""
+def _init(config: ClusterConfig, address: str | None) -> None:
+    try:
+        with _signals_are_ours():
+            if address or is_job():
+                ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
+            else:
+                # Without `local`, Ray would join whatever cluster was last started on this machine.
+                ray.init("local", include_dashboard=config.dashboard, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError) as error:
+        raise RunError(
+            f"cluster.address={address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
+            "leave the address out to have one started here"
+        ) from error
 
-    def __init__(self) -> None:
-        self.is_made = False
 
-    def make(self, number: int, frame: FrameType | None) -> None:
-        """The first signal asks; a second one insists."""
-        if self.is_made:
-            raise KeyboardInterrupt
-        self.is_made = True
+def is_job() -> bool:
+    """Whether this process is that of a job which was submitted to Ray."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def stop_grace() -> float | None:
+    """How many seconds after SIGTERM `ray job stop` kills this process; None where it is no job of Ray's."""
+    return float(os.environ.get(STOP_WAIT, STOP_WAIT_SECONDS)) if is_job() else None
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Take SIGTERM and SIGINT as requests while the block runs."""
-    stop = StopRequest()
-    before = {number: signal.signal(number, stop.make) for number in (signal.SIGTERM, signal.SIGINT)}
+def _signals_are_ours() -> Iterator[None]:
+    """A signal reaches the run first, and Ray through it.
+
+    Ray's own handler of SIGTERM ends the cluster and then waits a minute for its last words. And a signal to the
+    process group, as a terminal and a batch system send it, would end Ray's processes before a checkpoint is written.
+    """
+    handler, popen = utils.set_sigterm_handler, services.ConsolePopen
+    utils.set_sigterm_handler = lambda handler: None
+    services.ConsolePopen = partial(popen, start_new_session=True)
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        utils.set_sigterm_handler, services.ConsolePopen = handler, popen

@@ -9,7 +9,7 @@ Weights do not arrive        whoever does not answer is replaced, and they are s
 A loss is not finite         nothing was stepped; the episodes are kept in `failures/`, the run stops
 An environment fails         its episode is dropped; too many stop the run       (iteration/played.py)
 Learner and worker differ    sent once more; then the run stops                  (groups/weight_sync.py)
-SIGTERM, Ctrl-C              the phase ends, a checkpoint is written, everything is released
+SIGTERM, Ctrl-C              a checkpoint is written, everything is released     (leaving.py, stopping.py)
 
 A deadline stands on every wait, and what runs into it says who, in what phase, and what was last heard.
 """

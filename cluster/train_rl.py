@@ -15,7 +15,7 @@ from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import charge, choose, items_of, transcripts
 from cluster.iteration.rows import counted, learner_row, parts_row, rollout_row, share_solved
 from cluster.open_training import open_training
-from cluster.session import StopRequest
+from cluster.stopping import StopRequest
 
 
 def train_rl(
@@ -45,6 +45,5 @@ def train_rl(
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)
                 run.end_iteration({**of_play, **parts_row(played, counted(items, report)), **learner_row(report)})
-        if not run.was_stopped:
-            run.supervisor.repeat(run.finish)
+        run.supervisor.repeat(run.finish)
         return run.directory.path

@@ -9,7 +9,7 @@ from cluster.config import Config
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.rows import counted, learner_row, parts_row
 from cluster.open_training import open_training
-from cluster.session import StopRequest
+from cluster.stopping import StopRequest
 
 
 def train_sft(
@@ -25,6 +25,5 @@ def train_sft(
                 report = run.learn(items)
                 run.charge_update(report, items)
                 run.end_iteration({**parts_row([], counted(items, report)), **learner_row(report)})
-        if not run.was_stopped:
-            run.supervisor.repeat(run.finish)
+        run.supervisor.repeat(run.finish)
         return run.directory.path

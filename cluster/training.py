@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger
 from cluster.record.console import Progress
+from cluster.record.files import replace
 from cluster.record.metrics import SPEED, MetricsRecorder
 from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
-from cluster.session import StopRequest
+from cluster.stopping import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
 from learner.worker import Item
@@ -35,6 +36,10 @@ from rollout.transcript import ChatTokens
 
 STATE_FILE = "run.json"
 LEARNER_FOLDER = "learner"
+UNDIVIDED = ("learn", "push", "checkpoint", "export")
+"""Phases that a request to stop waits for, as long as it can."""
+AT_ONCE = ("demonstrations",)
+"""Phases that a signal breaks off wherever they are."""
 
 
 class Training:
@@ -43,9 +48,12 @@ class Training:
     def __init__(
         self, config: Config, kind: Command, directory: RunDirectory, placement: Placement, stop: StopRequest
     ) -> None:
-        self.config, self.kind, self.directory, self._stop = config, kind, directory, stop
+        self.config, self.kind, self.directory, self.stop = config, kind, directory, stop
         self.placement = placement
         self.iteration = 0
+        self.present = "start"
+        """The phase that it is in, or was in last."""
+        self._state: Mapping[str, Any] = {}
         self.ledger = ComputeLedger(config=config.cluster.compute)
         self.best: Mapping[str, Any] = {}
         self.row: dict[str, float] = {}
@@ -78,11 +86,8 @@ class Training:
         )
 
     def goes_on(self) -> bool:
-        """Whether another iteration is to be made; when it is not, or was asked to stop, what was done is safe."""
-        if self._stop.is_made:
-            self.save()
-            self.progress.say(f"stopped after iteration {self.iteration}; go on with --resume {self.directory.path}")
-            return False
+        """Whether another iteration is to be made; Interrupted where it was asked to stop."""
+        self.stop.check()
         return not self.is_over
 
     @property
@@ -96,18 +101,19 @@ class Training:
     def _spent(self) -> float:
         return self.ledger.totals()[self.config.cluster.ledger]
 
-    @property
-    def was_stopped(self) -> bool:
-        """Whether a signal ended it."""
-        return self._stop.is_made
-
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Its seconds go into the iteration's row and the ledger."""
+        """Its seconds go into the iteration's row and the ledger. A request to stop is heard before it and, unless the
+        learner is being changed, in it; what was learned is the iteration's only when that has ended."""
+        self.stop.check()
+        self.present = name
         self.progress.stage(name)
+        self.stop.is_patient |= name in UNDIVIDED
         started = time.perf_counter()
-        yield
+        with self.stop.starting() if name in AT_ONCE else nullcontext():
+            yield
         seconds = time.perf_counter() - started
+        self.stop.is_patient &= name not in UNDIVIDED or name == "learn"
         self.row[f"{SPEED}{name}"] = self.row.get(f"{SPEED}{name}", 0.0) + seconds
 
     def learn(self, items: Sequence[Item], success: float | None = None) -> UpdateReport:
@@ -183,6 +189,10 @@ class Training:
         for row in rows:
             self.recorder.record("evaluations", {"iteration": self.iteration, **row, **loss, **self.ledger.totals()})
         self.best = noted(self.best, self._best_metric, [{**row, **loss} for row in rows], self.iteration)
+        self._note_state()
+        if self.kind != "evaluate":
+            # It has what a checkpoint of the iteration lacks that was written before it was measured.
+            replace(self.directory.path / STATE_FILE, json.dumps(self._state).encode())
 
     def _charge_evaluation(self, played: Traffic, seconds: float) -> None:
         devices = self.placement.num_devices("rollout")
@@ -200,51 +210,76 @@ class Training:
         self.progress.update(self.iteration, self.row, spent=self._spent() / budget if budget else 0.0)
         self.row = {}
         cluster = self.config.cluster
+        if cluster.export_every and self.iteration % cluster.export_every == 0:
+            self.actors.learner.export(self.directory.path / "exports" / f"iteration_{self.iteration:06d}")
+        self._note_state()
         if self.iteration % cluster.checkpoint_every == 0 or self.is_over:
             with self.phase("checkpoint"):
                 self.save()
-        if cluster.export_every and self.iteration % cluster.export_every == 0:
-            self.actors.learner.export(self.directory.path / "exports" / f"iteration_{self.iteration:06d}")
+        self.stop.is_patient = False
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether iterations have ended of which there is no checkpoint, and the learner is where the last one did."""
+        if not self.iteration or self._state.get("iteration") != self.iteration:
+            return False
+        return all(iteration != self.iteration for iteration, _ in self.directory.checkpoints())
+
+    def _note_state(self) -> None:
+        """What is to be known, besides the learner, to go on from here."""
+        self._state = {"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best}
 
     def save(self) -> None:
-        """Keep everything that the next iteration depends on."""
-        if any(iteration == self.iteration for iteration, _ in self.directory.checkpoints()):
+        """Keep everything that the next iteration depends on, as it was when the last one ended."""
+        if not self.is_unsaved:
             return
         partial = self.directory.checkpoint_partial(self.iteration)
         (partial / LEARNER_FOLDER).mkdir()
         with self.actors.at_work():
             self.actors.learner.save(partial / LEARNER_FOLDER)
-        state = {"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best}
-        (partial / STATE_FILE).write_text(json.dumps(state))
+        (partial / STATE_FILE).write_text(json.dumps(self._state))
         self.directory.commit_checkpoint(partial, self.iteration)
         self.directory.prune(self.config.cluster.keep_checkpoints, self.best.get("iteration"))
 
     def finish(self) -> None:
         """Evaluate the last policy and leave it as a Hugging Face folder."""
         self.evaluate_if_due()
-        self.actors.learner.export(self.directory.path / POLICY_FOLDER)
+        with self.phase("export"):
+            self.actors.learner.export(self.directory.path / POLICY_FOLDER)
+        self.directory.end(self.iteration)
         self.recorder.close()
         self.progress.close()
 
     def _restart_learner(self) -> None:
+        self.present, self._state, self.stop.is_patient = "start", {}, False
         self.actors.start_learner()
         self._restore()
 
     def load(self, checkpoint: Path) -> None:
         """Be where a checkpoint was written."""
-        state = json.loads((checkpoint / STATE_FILE).read_text())
         self.actors.restore(checkpoint / LEARNER_FOLDER)
+        self._go_on_from(json.loads((checkpoint / STATE_FILE).read_text()))
+
+    def _go_on_from(self, state: Mapping[str, Any]) -> None:
         self.iteration, self.best = state["iteration"], state["best"]
         self.ledger.restore(state["ledger"])
+        self._note_state()
 
     def _restore(self) -> None:
         """Back to the newest whole checkpoint, or to the beginning; rows of what is undone go."""
         found = self.directory.newest_checkpoint()
-        self.iteration, self.row = 0, {}
+        self.row = {}
         self._iteration_began = time.perf_counter()
         if found is not None:
             self.load(found)
         else:
-            self.ledger.restore(ComputeLedger().state())
+            self._go_on_from({"iteration": 0, "ledger": ComputeLedger().state(), "best": {}})
+        measured = self.directory.path / STATE_FILE
+        if measured.is_file():
+            state = json.loads(measured.read_text())
+            if state["iteration"] == self.iteration:
+                self._go_on_from(state)
+            else:
+                measured.unlink()
         for name in ("metrics", "evaluations"):
             self.directory.truncate_after(name, "iteration", self.iteration)

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from cluster.errors import Stopped
+
 GROUPS = {
     "try out": {
         "envs": "list the environments, or every option of one",
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _mistakes() as error:
         print(f"ruleshift: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"ruleshift: {stopped}", file=sys.stderr)
+        return 130
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         if error.filename is None:
             raise

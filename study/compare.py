@@ -11,6 +11,7 @@ Cells are made one after another in this process or, where the cluster has room 
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,22 +20,20 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cluster.config import Config, parse_config, suite_environments, to_yaml
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, Stopped
 from cluster.open_training import hardware_of_cluster
 from cluster.options import flat
 from cluster.planning.placement import rooms
 from cluster.record.files import replace
 from cluster.record.run_directory import RunDirectory
-from cluster.session import StopRequest, ray_session, stop_signals
+from cluster.session import ray_session
+from cluster.stopping import StopRequest, stop_signals
 from study.cells import Cell, Study
 from study.selection import roles
 from study.side_by_side import CellRunner, make_side_by_side, train_here
 
 MARK = "cell.json"
-
-
-class Stopped(Exception):
-    """A cell was asked to stop; the study goes on with it when it is started again."""
+AGAIN = "start the study again to go on"
 
 
 def compare(study: Study) -> Path:
@@ -45,13 +44,19 @@ def compare(study: Study) -> Path:
     study.folder.mkdir(parents=True, exist_ok=True)
     _describe(study)
     cluster = study.config.cluster
-    with ray_session(cluster), stop_signals() as stop:
-        width = study.config.compare.side_by_side or rooms(study.config, hardware_of_cluster(study.config))
-        if width == 1:
-            for cell in study.cells:
-                make_cell(cell, stop)
-        else:
-            make_side_by_side(study.cells, stop, width=width, make=make_cell)
+    with stop_signals(cluster.stop_timeout_seconds) as stop, ExitStack() as cleaning:
+        try:
+            with stop.starting():
+                cleaning.enter_context(ray_session(cluster))
+            width = study.config.compare.side_by_side or rooms(study.config, hardware_of_cluster(study.config))
+            if width == 1:
+                for cell in study.cells:
+                    make_cell(cell, stop)
+            else:
+                make_side_by_side(study.cells, stop, width=width, make=make_cell)
+        except KeyboardInterrupt:
+            stop.is_closing = True
+            raise Stopped(f"{study.folder} was stopped; {AGAIN}") from None
     return study.folder
 
 
@@ -60,12 +65,13 @@ def make_cell(cell: Cell, stop: StopRequest, train: CellRunner = train_here) -> 
     if _mark(cell.folder).get("is_done"):
         return
     if stop.is_made:
-        raise Stopped(f"{cell.folder} was not begun; start the study again to go on")
+        raise Stopped(f"{cell.folder} was not begun; {AGAIN}")
     RunDirectory.at(cell.folder)
     replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": False}).encode())
-    train(cell, stop)
-    if not cell.policy.is_dir():
-        raise Stopped(f"{cell.folder} was stopped; start the study again to go on")
+    try:
+        train(cell, stop)
+    except Stopped as stopped:
+        raise Stopped(f"{cell.folder.name}: {stopped}; {AGAIN}") from None
     replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": True}).encode())
 
 

@@ -15,14 +15,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from cluster.errors import RunError
+from cluster.errors import RunError, Stopped
 from cluster.record.console import SECONDS_BETWEEN_LINES
-from cluster.session import StopRequest
+from cluster.stopping import StopRequest
 from study.cells import Cell
 
 CellRunner = Callable[[Cell, StopRequest], None]
 """Trains a cell until it ends or is asked to stop."""
 SECONDS_BETWEEN_LOOKS = 0.5
+SHARE_OF_STOP = 0.8
+"""How much of the time that a stop may take a cell has; the rest is for hearing of it and for closing."""
 
 
 def make_side_by_side(
@@ -41,8 +43,8 @@ def make_side_by_side(
         for cell in in_turn(cells):
             made[cell.folder] = pool.submit(make_one, cell)
         failure = _watch(made)
-        if failure is not None:
-            stop.is_made = True
+        if failure is not None and not stop.is_made:
+            stop.ask()
     if failure is not None:
         raise failure
 
@@ -79,14 +81,16 @@ def train_here(cell: Cell, stop: StopRequest) -> None:
 
 def _elsewhere(cell: Cell, stop: StopRequest) -> None:
     """Train in an actor; a request to stop is passed on."""
-    actor: Any = ray.remote(_Making).options(name=f"cell-{cell.folder.name}", num_cpus=0, max_concurrency=2).remote()
+    making = ray.remote(_Making).options(name=f"cell-{cell.folder.name}", num_cpus=0, max_concurrency=2)
+    actor: Any = making.remote(cell.config.cluster.stop_timeout_seconds * SHARE_OF_STOP)
     running = actor.train.remote(cell)
-    told = False
+    told: Any = None
     try:
         while not ray.wait([running], timeout=SECONDS_BETWEEN_LOOKS)[0]:
-            if stop.is_made and not told:
-                told = True
-                ray.get(actor.stop.remote())
+            if stop.is_made and told is None:
+                told = actor.stop.remote()  # one that has not begun hears it when it does, and is not waited for
+            if stop.is_made and not stop.seconds_left:
+                raise Stopped("stopped where its newest checkpoint is")
         ray.get(running)
     except RayTaskError as error:
         raise error.as_instanceof_cause() from None
@@ -101,13 +105,13 @@ def _elsewhere(cell: Cell, stop: StopRequest) -> None:
 class _Making:
     """A run, as a Ray actor that can be asked to stop."""
 
-    def __init__(self) -> None:
-        self._stop = StopRequest()
+    def __init__(self, seconds: float) -> None:
+        self._stop = StopRequest(seconds)
 
     def train(self, cell: Cell) -> None:
         """Until it ends or is stopped."""
         train_here(cell, self._stop)
 
     def stop(self) -> None:
-        """At the end of the present phase."""
-        self._stop.is_made = True
+        """As soon as it can be left."""
+        self._stop.ask()

@@ -144,6 +144,10 @@ class Actors:
         self._pushed_version = report.sync.version
         return report
 
+    def end_play(self) -> None:
+        """What is played is dropped, and nothing is played any more."""
+        self._lives.close()
+
     def _close_learner(self) -> None:
         self.learner.close()  # whichever it is by then
 

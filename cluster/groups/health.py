@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from cluster.stopping import wait
 from learner.worker import HEALTH
 from rollout.sign import Sign
 
@@ -93,11 +94,11 @@ class Health:
         """Ask these now, all at once, and wait; those that do not answer in time are given up when this returns."""
         with self._changing:
             asked = {watched.ask(): watched for actor in actors if (watched := self._watched.get(actor))}
-        if not asked:
-            return
-        answered, late = ray.wait(list(asked), num_returns=len(asked), timeout=self._timeout_seconds)
-        for call in answered:
-            self._hear(asked[call], call)
+        late, ends = list(asked), time.monotonic() + self._timeout_seconds
+        while late and (left := ends - time.monotonic()) > 0:
+            answered, late = wait(late, left)
+            for call in answered:
+                self._hear(asked[call], call)
         for call in late:
             self._give_up(asked[call], f"has not answered for {self._timeout_seconds:.0f} s")
 

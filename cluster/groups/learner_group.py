@@ -21,6 +21,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.errors import RunError
 from cluster.groups.health import Health, Watched
+from cluster.stopping import wait
 from learner.batch import balance
 from learner.config import LearnerConfig
 from learner.learner import UpdateReport
@@ -186,7 +187,7 @@ class LearnerGroup:
         started, waiting = time.monotonic(), list(calls)
         while waiting:
             left = self._timeout_seconds - (time.monotonic() - started)
-            done, waiting = ray.wait(waiting, timeout=max(left, 0))
+            done, waiting = wait(waiting, max(left, 0))
             if not done:
                 late = [calls.index(call) for call in waiting]
                 raise LearnerDied(f"learner ranks {late} have not ended {phase} after {self._timeout_seconds:.0f} s")

@@ -19,6 +19,7 @@ from cluster.errors import RunError
 from cluster.groups.task_queue import TaskQueue
 from cluster.groups.worker_lives import Heard, WorkerLives, receivers
 from cluster.groups.worker_states import State, Worker, answer, is_death
+from cluster.stopping import hear
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
@@ -90,7 +91,7 @@ class RolloutGroup:
         # Where nobody can play, a successor has to start first.
         seconds = self._step_seconds if queue.held else self._start_seconds
         try:
-            return heard.get(timeout=seconds)
+            return hear(heard, seconds)
         except Empty:
             key = "cluster.step_timeout_seconds" if queue.held else "cluster.start_timeout_seconds"
             held = ", ".join(f"{worker.name} has {count}" for worker, count in queue.held.items())
@@ -138,7 +139,7 @@ class RolloutGroup:
         They wake when the next weights come, or when they are to play.
         """
         with self._lives.weights:
-            if self._lives.sleeps:
+            if self._lives.sleeps and not self._lives.are_over:
                 self._everyone("sleep")
             yield
 

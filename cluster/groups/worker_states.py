@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.errors import RunError
+from cluster.stopping import wait
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
 from rollout.weight_transfer import Place
@@ -94,10 +95,10 @@ class Launcher:
 
 def answer(phase: str, call: Any, timeout_seconds: float) -> Any:
     """What a call to a worker says; EngineError where the worker is no more, RunError where it does not answer."""
+    if not wait([call], timeout_seconds)[0]:
+        raise RunError(f"{phase} has not ended after {timeout_seconds:.0f} s")
     try:
-        return ray.get(call, timeout=timeout_seconds)
-    except GetTimeoutError:
-        raise RunError(f"{phase} has not ended after {timeout_seconds:.0f} s") from None
+        return ray.get(call)
     except RayTaskError as error:
         raise error.as_instanceof_cause() from None
     except RayActorError as error:

@@ -4,6 +4,7 @@ PlayAhead(run).next(3)   →  every episode of iteration 3, those of up to `roll
 tasks_of(3, config)      →  what it plays first; tasks_instead_of(2, 3, 0, config), what for two groups that were flat
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from cluster.config import Config
 from cluster.iteration.rows import PLAYING, Episodes, flat_tasks
+from cluster.stopping import hear
 from cluster.training import Training
 from rollout.play import Task
 from rollout.worker import Played
@@ -37,7 +39,7 @@ class PlayAhead:
         while iteration + len(self._begun) <= last:
             self._begun.append(self._begin(iteration + len(self._begun)))
         heard, found = self._begun.popleft(), []
-        while isinstance(item := heard.get(), tuple):
+        while isinstance(item := hear(heard, math.inf), tuple):
             found.append(item)
         if isinstance(item, BaseException):
             raise item

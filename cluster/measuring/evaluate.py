@@ -7,6 +7,7 @@
 Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from cluster.measuring.measures import evaluate_episodes
 from cluster.record.console import Progress
 from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
+from cluster.stopping import wait
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig
@@ -141,6 +143,9 @@ def _order(task: Task) -> tuple[int, int]:
 
 def _found(references: Any) -> Any:
     """What tasks have found, or what went wrong in them."""
+    waited_for = references if isinstance(references, list) else [references]
+    while waited_for:
+        _, waited_for = wait(waited_for, math.inf)
     try:
         return ray.get(references)
     except RayTaskError as error:

@@ -214,20 +214,19 @@ def _round_down(value: float) -> float:
 def reserved(placement: Placement, timeout_seconds: float) -> Iterator[Placement]:
     """The placement in a running Ray; raises RunError, with what is missing, where it is not free in time."""
     import ray
-    from ray.exceptions import GetTimeoutError
     from ray.util.placement_group import placement_group, remove_placement_group
+
+    from cluster.stopping import wait
 
     group = placement_group([dict(bundle) for bundle in placement.bundles], strategy=placement.strategy)
     try:
-        try:
-            ray.get(group.ready(), timeout=timeout_seconds)
-        except GetTimeoutError:
+        if not wait([group.ready()], timeout_seconds)[0]:
             wanted = ", ".join(f"{len(list(same))} × {bundle}" for bundle, same in groupby(placement.bundles))
             free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
             raise RunError(
                 f"cluster.placement: after {timeout_seconds:.0f} s Ray has no {placement.strategy} room for {wanted}; "
                 f"free are {free}. End other jobs or ask for less: see `ruleshift plan`"
-            ) from None
+            )
         yield replace(placement, group=group)
     finally:
         remove_placement_group(group)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 
-from cluster.config import Config
-from cluster.faults import Finding
+from cluster.config import Config, load_config
+from cluster.faults import Finding, brief
+from cluster.options import flat
 from cluster.planning.model_checks import architecture_of
 from cluster.record.run_directory import RunDirectory
 from learner.config import CHECKPOINT_OPTIONS
@@ -41,6 +42,19 @@ def resume_findings(config: Config, run: Path) -> Iterator[Finding]:
             rule=f"it has {architecture.num_parameters:,} parameters, and that of {folder} has {count:,}",
             fix="take the model that the run was started with, or start a new run",
         )
+
+
+def changes(config: Config, run: Path) -> dict[str, str]:
+    """By its key, each option that the run was begun with otherwise. A model may lie elsewhere by now."""
+    file = run / "config.yaml"
+    then = dict(flat(load_config([file]).model_dump(mode="json", by_alias=True))) if file.is_file() else {}
+    now = dict(flat(config.model_dump(mode="json", by_alias=True))) if then else {}
+    keys = sorted({*then, *now} - {"learner.model"})
+    return {
+        key: f"{key}={brief(now.get(key))}: the run was begun with {brief(then.get(key))}; from here on it is this"
+        for key in keys
+        if then.get(key) != now.get(key)
+    }
 
 
 def _groups(config: Config, folder: Path, saved: set[str]) -> Iterator[Finding]:

@@ -6,13 +6,20 @@
       episodes/           transcripts and records            checkpoints/        see `cluster/record/checkpoints.py`
       images/             pictures, by digest                policy/             the last policy, for Transformers
       failures/           batches that broke                 exports/            earlier ones, where asked for
+      ended.json          after which iteration it ended     lock                held by the process that has it open
 
 JSONL is the truth, compute by both ledgers in every row; whatever else shows metrics is told the same rows.
 `ruleshift report` adds report.html, figures/ and numbers.csv, `ruleshift plot` adds plots/.
 """
 
+import fcntl
+import json
+import os
 import re
-from collections.abc import Mapping
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -25,6 +32,7 @@ Table = Literal["metrics", "evaluations"]
 """The files of rows."""
 
 POLICY_FOLDER = "policy"
+ENDED = "ended.json"
 _FOLDERS = ("episodes", "images", "checkpoints", "failures")
 
 
@@ -76,6 +84,40 @@ class RunDirectory:
         if not run.config.is_file():
             raise RunError(f"{path}: this is not the folder of a run, since it has no {run.config.name}")
         return cls.at(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else has it open while the block lasts. A lock of a process that is no more holds nothing."""
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(
+                    f"{self.path}: another process has this run open ({file.read().strip()}); wait for its end, "
+                    "stop it, or give this run another cluster.name"
+                ) from None
+            except OSError as error:
+                # Some shared file systems are mounted without locks.
+                print(
+                    f"note: {file.name}: cannot be locked ({error.strerror}); see to it that nobody else opens the run",
+                    file=sys.stderr,
+                )
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+            file.flush()
+            yield
+
+    def end(self, iteration: int) -> None:
+        """Note that the run has ended, behind this iteration."""
+        replace(self.path / ENDED, json.dumps({"iteration": iteration}).encode())
+
+    @property
+    def ended_after(self) -> int | None:
+        """Behind which iteration it ended; None where it has not, or has gone on since."""
+        file = self.path / ENDED
+        iteration = json.loads(file.read_text())["iteration"] if file.is_file() else None
+        return iteration if all(newer <= (iteration or 0) for newer, _ in self.checkpoints()) else None
 
     @property
     def name(self) -> str:

@@ -1,7 +1,6 @@
 """Train arms from one start at equal compute, over several seeds, and measure them all; stopped, it can go on."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from cluster.config import load_words
@@ -28,13 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     plan.refuse()
     if arguments.dry_run:
         return 0
-    from study.compare import Stopped, compare
+    from study.compare import compare
 
-    try:
-        folder = compare(study)
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 130
+    folder = compare(study)
     from study.report.build import build_report
 
     page, numbers = build_report(folder)

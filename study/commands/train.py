@@ -1,4 +1,7 @@
-"""Train a policy by play (rl) or by imitation (sft)."""
+"""Train a policy by play (rl) or by imitation (sft).
+
+ruleshift rl CONFIG --resume auto    one run of cluster.name, begun or gone on with: for jobs that are started again
+"""
 
 import argparse
 import sys
@@ -9,15 +12,20 @@ from cluster.config import Config, describe_options, load_config, load_words
 from cluster.errors import ConfigError
 from cluster.planning.plan import make_plan
 from cluster.planning.plan_text import render
-from cluster.planning.resume_checks import resume_findings
+from cluster.planning.resume_checks import changes, resume_findings
+from cluster.record.run_directory import RunDirectory
 from study.cells import arm_alone
 from study.commands import add_arm, add_configuration, hardware_of
+
+AUTO = Path("auto")
+LENGTH = {"cluster.iterations", "cluster.budget"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser, needed=False)
     add_arm(parser)
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run, from its newest checkpoint")
+    told = "go on with a run, from its newest checkpoint; auto: with cluster.folder/cluster.name, which may be new"
+    parser.add_argument("--resume", type=Path, metavar="RUN|auto", help=told)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--options", action="store_true", help="list every option and start nothing")
 
@@ -29,27 +37,33 @@ def run(arguments: argparse.Namespace) -> int:
         print("env.*: see `ruleshift envs NAME`")
         return 0
     config = _config(arguments)
+    at = Path(config.cluster.folder, config.cluster.name) if arguments.resume == AUTO else None
+    before = at if at and (at / "config.yaml").is_file() else None if at else arguments.resume
     made = make_plan(config, arguments.command, hardware_of(config))
-    if arguments.resume:
-        made = replace(made, findings=(*made.findings, *resume_findings(config, arguments.resume)))
+    if before:
+        made = replace(made, findings=(*made.findings, *resume_findings(config, before)))
     if arguments.dry_run:
         print(render(made), flush=True)
     made.refuse()
-    for note in made.notes:
+    changed = changes(config, at) if at else {}
+    for note in (*made.notes, *changed.values()):
         print(f"note: {note}", file=sys.stderr)
     if arguments.dry_run:
+        return 0
+    if at and not changed.keys() & LENGTH and (ended := RunDirectory(at).ended_after) is not None:
+        print(f"{at}: has ended, after iteration {ended}; nothing is done", file=sys.stderr)
         return 0
     if arguments.command == "rl":
         from cluster.train_rl import train_rl as train
     else:
         from cluster.train_sft import train_sft as train
-    print(train(config, arguments.resume))
+    print(train(config, at=at) if at else train(config, arguments.resume))
     return 0
 
 
 def _config(arguments: argparse.Namespace) -> Config:
     words = arguments.overrides
-    if arguments.resume:
+    if arguments.resume and arguments.resume != AUTO:
         return of_run(arguments.resume, words)  # whose configuration is that of its arm already
     return arm_alone(words, arguments.arm, arguments.command) if arguments.arm else load_words(words)
 

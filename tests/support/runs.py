@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,34 @@ from rollout.weight_files import FILE_PREFIX
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 420
+PROGRAM = ("-m", "study.cli")
+TELLING = ("-m", "tests.support.telling")
+"""The same, which says when a phase begins."""
 
 
 class Run:
     """A `ruleshift rl`, or another command, in a process of its own, and the folder of its run."""
 
-    def __init__(self, folder: Path, *words: str, kind: str = "rl") -> None:
+    def __init__(
+        self, folder: Path, *words: str, kind: str = "rl", program: Sequence[str] = PROGRAM, is_alone: bool = False
+    ) -> None:
+        """`program` is what is run; one that `is_alone` has a process group of its own."""
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "study.cli", kind, *words, f"cluster.folder={folder}"]
+        command = [sys.executable, *program, kind, *words, f"cluster.folder={folder}"]
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": is_alone}
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
 
     def said(self) -> str:
         return self._log.read_text()
 
-    def until(self, words: str) -> None:
-        """Wait until it says so."""
+    def until(self, words: str, times: int = 1) -> None:
+        """Wait until it says so, and so often."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while words not in self.said():
+        while self.said().count(words) < times:
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
             self._note_processes()
@@ -52,6 +60,18 @@ class Run:
         [found] = actors(self.process.pid, kind)
         self._killed.add(found.pid)
         found.send_signal(signal.SIGKILL)
+
+    def stopped(self, send: Callable[[], None]) -> float:
+        """Ask it to stop; the seconds until it has. Nothing of it is left then."""
+        asked = time.monotonic()
+        send()
+        while self.process.poll() is None:
+            assert time.monotonic() < asked + TIMEOUT_SECONDS, self.said()
+            self._note_processes()
+            time.sleep(0.05)
+        seconds = time.monotonic() - asked
+        self.ended()
+        return seconds
 
     def ended(self) -> str:
         """Wait for its end; everything it said."""
