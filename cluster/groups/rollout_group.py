@@ -10,8 +10,9 @@ at once (task_queue.py). Its successor starts meanwhile, in the background, and 
 it has the newest weights; before that it plays nothing. The states that a worker goes through are in worker_states.py.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -27,7 +28,8 @@ from rollout.config import RolloutConfig
 from rollout.engine import EngineError
 from rollout.play import Task
 from rollout.receivers import Receivers, WorkerDied
-from rollout.worker import Played, stream
+from rollout.streams import Streams
+from rollout.worker import Played
 from verifier.config import VerifierConfig
 
 ReportT = TypeVar("ReportT")
@@ -39,6 +41,8 @@ Event = tuple[Worker | None, Any]
 """What is heard: a worker and what it says, None for that it is ready; or None and an error, by which all is over."""
 
 CLOSE_SECONDS = 30.0
+LISTEN_SECONDS = 0.5
+"""How long one listens to those that play before one looks whether another has joined."""
 
 
 class RolloutGroup:
@@ -111,47 +115,47 @@ class RolloutGroup:
         # A worker that is alone has nobody to leave anything to.
         room = config.episodes_in_flight if len(self._workers) > 1 else len(tasks)
         queue: TaskQueue[Worker] = TaskQueue(tasks, room=room)
-
-        def follow(worker: Worker, portion: Sequence[Task]) -> None:
-            try:
-                for pair in stream(worker.name, worker.actor, env, verifier, portion, config):
-                    heard.put((worker, pair))
-            except BaseException as error:
-                heard.put((worker, error))
-
+        streams: Streams[Worker] = Streams(env, verifier, config)
         with self._told() as heard:
             for worker in self.ready:
                 queue.join(worker)
             last = "nothing"
             while queue.num_left:
                 for worker, portion in queue.deal().items():
-                    Thread(target=follow, args=(worker, portion), daemon=True, name=f"follow-{worker.name}").start()
-                worker, item = self._next(heard, queue, last)
-                if worker is None:
-                    raise item
-                if item is None:
-                    queue.join(worker)
-                elif isinstance(item, Exception) and is_death(item):
-                    queue.leave(worker)
-                    self._lost(worker, item, adopt)
-                elif isinstance(item, BaseException):
-                    raise item
-                elif queue.finish(worker, item[0].task):
-                    last = f"the episode of seed {item[0].task.seed} from {worker.name}"
-                    yield item
+                    streams.open(worker, worker.name, worker.actor, portion)
+                for worker, item in self._next(heard, streams, queue, last):
+                    if worker is None:
+                        raise item
+                    if item is None:
+                        queue.join(worker)
+                    elif isinstance(item, Exception) and is_death(item):
+                        queue.leave(worker)
+                        self._lost(worker, item, adopt)
+                    elif isinstance(item, Exception):
+                        raise item
+                    elif queue.finish(worker, item[0].task):
+                        last = f"the episode of seed {item[0].task.seed} from {worker.name}"
+                        yield item
 
-    def _next(self, heard: "SimpleQueue[Event]", queue: TaskQueue[Worker], last: str) -> Event:
+    def _next(
+        self, heard: "SimpleQueue[Event]", streams: Streams[Worker], queue: TaskQueue[Worker], last: str
+    ) -> Sequence[Event]:
         """Of whom something is heard, and what."""
         # Where nobody can play, a successor has to start first.
-        seconds = self._step_seconds + (0.0 if queue.held else self._start_seconds)
-        try:
-            return heard.get(timeout=seconds)
-        except Empty:
-            held = ", ".join(f"{worker.name} has {count}" for worker, count in queue.held.items())
-            raise RunError(
-                f"no rollout worker has finished an episode for {seconds:.0f} s (cluster.step_timeout_seconds); "
-                f"{queue.num_left} are still to come ({held or 'no worker can play'}); the last heard was {last}"
-            ) from None
+        seconds = self._step_seconds + (0.0 if queue.has_workers else self._start_seconds)
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            # Of a worker that joins one hears at most so much later, and at once where none plays.
+            wait = min(left, LISTEN_SECONDS)
+            with suppress(Empty):
+                return [heard.get(timeout=0 if streams else wait)]
+            if streams and (ended := streams.ended(wait)):
+                return ended
+        held = ", ".join(f"{worker.name} has {count}" for worker, count in queue.held.items())
+        raise RunError(
+            f"no rollout worker has finished an episode for {seconds:.0f} s (cluster.step_timeout_seconds); "
+            f"{queue.num_left} are still to come ({held or 'no worker can play'}); the last heard was {last}"
+        )
 
     @contextmanager
     def _told(self) -> Iterator["SimpleQueue[Event]"]:
