@@ -77,9 +77,9 @@ class Streams(Generic[WorkerT]):
         if pause > SHORT_SECONDS:
             time.sleep(pause)
         began, calls = time.thread_time(), list(self._open)
-        ready = _with_news(calls)
+        ready = _with_news(calls) or _with_news(calls, seconds)
         self._quiet_until = time.monotonic() + PAUSE * (time.thread_time() - began)
-        return ready or _with_news(calls, seconds)
+        return ready
 
     def _taken(self, references: Any) -> tuple[_Stream, Any, Any] | None:
         """The next of a call: its episode and its summary, if it makes a pair whole."""
