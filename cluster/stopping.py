@@ -149,6 +149,12 @@ def heard_by_waits(stop: StopRequest) -> Iterator[None]:
         _PRESENT.reset(token)
 
 
+def check_stop() -> None:
+    """Raise Interrupted where the run of this thread was asked to stop and may be left."""
+    if stop := _PRESENT.get():
+        stop.check()
+
+
 def wait(calls: Sequence[Any], seconds: float) -> tuple[list[Any], list[Any]]:
     """Which of Ray's calls has an answer, and those left; none where none has one in time."""
     calls = list(calls)

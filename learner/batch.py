@@ -16,6 +16,7 @@ No layout changes any number, since tokens attend backwards only and never acros
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heapreplace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -187,11 +188,11 @@ _NOTHING = ModelInput(token_ids=np.zeros(2, np.int64), sampled_at=np.zeros(0, np
 def balance(lengths: Sequence[int], num_parts: int) -> list[list[int]]:
     """The indices of the lengths in parts of nearly equal sums, each part in the order given."""
     parts: list[list[int]] = [[] for _ in range(num_parts)]
-    sums = [0] * num_parts
+    smallest = [(0, 0, part) for part in range(num_parts)]  # a heap: the sum, the count and the number of each
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        smallest = min(range(num_parts), key=lambda part: (sums[part], len(parts[part]), part))
-        parts[smallest].append(index)
-        sums[smallest] += lengths[index]
+        length, count, part = smallest[0]
+        parts[part].append(index)
+        heapreplace(smallest, (length + lengths[index], count + 1, part))
     return [sorted(part) for part in parts]
 
 

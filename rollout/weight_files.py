@@ -183,10 +183,11 @@ class SharedMemorySender(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo
             for _ in self.source:
                 pass  # each step gathers one parameter from all ranks
             return
-        self.client.start_weight_update()
-        for bucket in buckets_of(self.source, lambda named: named[1].nbytes, self.bucket_bytes):
+        for number, bucket in enumerate(buckets_of(self.source, lambda named: named[1].nbytes, self.bucket_bytes)):
             path, tensors = write_file(bucket)
             try:
+                if number == 0:  # the engines have drawn until the first bucket was there
+                    self.client.start_weight_update()
                 self.client.update_weights({"path": str(path), "tensors": tensors})
             finally:
                 path.unlink()

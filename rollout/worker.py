@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError
 
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig
@@ -25,14 +24,18 @@ from rollout.engine import EngineError, EngineState
 from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Task, play_tasks
 from rollout.probe import ProbeExpectation
-from rollout.receivers import WorkerDied, own_place
+from rollout.receivers import own_place
 from rollout.sign import Phase, Sign
+from rollout.streams import Streams
 from rollout.traffic import Traffic, total, traffic_of
 from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
 from rollout.weight_files import file_with
 from rollout.weight_transfer import Place
 from verifier.config import VerifierConfig
+
+FOREVER = 1e6
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,18 +205,10 @@ def stream(
     config: RolloutConfig,
 ) -> Iterator[tuple[Played, Any]]:
     """What was played and the reference to its episode, as episodes end; the episodes themselves are not fetched."""
-    references = worker.play.options(num_returns="streaming").remote(env_config, verifier_config, tasks, config)
-    num_played = 0
-    try:
-        for reference in references:
-            # The summary comes behind its episode: where it is, the episode is whole and outlives the worker.
-            summary = next(references, None)
-            # What `play` raises comes in an episode's place, with nothing behind it.
-            played: Any = ray.get(reference if summary is None else summary)
-            num_played += 1
-            yield played, reference
-    except RayActorError as error:
-        raise WorkerDied(
-            f"rollout worker {name} died after {num_played} of {len(tasks)} episodes; its unfinished tasks can be "
-            f"played again by another worker. Ray says: {error}"
-        ) from error
+    streams: Streams[str] = Streams(env_config, verifier_config, config)
+    streams.open(name, name, worker, tasks)
+    while streams:
+        for _, item in streams.ended(FOREVER):
+            if isinstance(item, Exception):
+                raise item
+            yield item

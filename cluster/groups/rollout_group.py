@@ -9,23 +9,24 @@ A task is the group's until its episode has come back whole. When a worker dies,
 at once (task_queue.py); who comes instead of it, and when, is for the owner of the workers' lives (worker_lives.py).
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TypeVar
 
 from cluster.errors import RunError
 from cluster.groups.task_queue import TaskQueue
 from cluster.groups.worker_lives import Heard, WorkerLives, receivers
 from cluster.groups.worker_states import State, Worker, answer, is_death
-from cluster.stopping import hear
+from cluster.stopping import SECONDS_BETWEEN_LOOKS, check_stop
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
 from rollout.play import Task
 from rollout.receivers import Receivers
-from rollout.worker import Played, stream
+from rollout.streams import Streams
+from rollout.worker import Played
 from verifier.config import VerifierConfig
 
 ReportT = TypeVar("ReportT")
@@ -58,47 +59,49 @@ class RolloutGroup:
         room = config.episodes_in_flight if len(self._lives.workers) > 1 else len(tasks)
         queue: TaskQueue[Worker] = TaskQueue(tasks, room=room)
 
-        def follow(worker: Worker, portion: Sequence[Task]) -> None:
-            try:
-                for pair in stream(worker.name, worker.actor, env, verifier, portion, config):
-                    heard.put((worker, pair))
-            except BaseException as error:
-                heard.put((worker, error))
-
+        streams: Streams[Worker] = Streams(env, verifier, config)
         with self._lives.told() as heard:
             for worker in self._lives.ready:
                 queue.join(worker)
             last = "nothing"
             while queue.num_left:
                 for worker, portion in queue.deal().items():
-                    Thread(target=follow, args=(worker, portion), daemon=True, name=f"follow-{worker.name}").start()
-                worker, item = self._next(heard, queue, last)
-                if worker is None:
-                    raise item
-                if item is None:
-                    queue.join(worker)
-                elif isinstance(item, Exception) and is_death(item):
-                    queue.leave(worker)
-                    self._lives.lost(worker, item)
-                elif isinstance(item, BaseException):
-                    raise item
-                elif queue.finish(worker, item[0].task):
-                    last = f"the episode of seed {item[0].task.seed} from {worker.name}"
-                    yield item
+                    streams.open(worker, worker.name, worker.actor, portion)
+                for worker, item in self._next(heard, streams, queue, last):
+                    if worker is None:
+                        raise item
+                    if item is None:
+                        queue.join(worker)
+                    elif isinstance(item, Exception) and is_death(item):
+                        queue.leave(worker)
+                        self._lives.lost(worker, item)
+                    elif isinstance(item, Exception):
+                        raise item
+                    elif queue.finish(worker, item[0].task):
+                        last = f"the episode of seed {item[0].task.seed} from {worker.name}"
+                        yield item
 
-    def _next(self, heard: "SimpleQueue[Heard]", queue: TaskQueue[Worker], last: str) -> Heard:
+    def _next(
+        self, heard: "SimpleQueue[Heard]", streams: Streams[Worker], queue: TaskQueue[Worker], last: str
+    ) -> Sequence[Heard]:
         """Of whom something is heard, and what."""
         # Where nobody can play, a successor has to start first.
-        seconds = self._step_seconds if queue.held else self._start_seconds
-        try:
-            return hear(heard, seconds)
-        except Empty:
-            key = "cluster.step_timeout_seconds" if queue.held else "cluster.start_timeout_seconds"
-            held = ", ".join(f"{worker.name} has {count}" for worker, count in queue.held.items())
-            raise RunError(
-                f"no rollout worker has finished an episode for {seconds:.0f} s ({key}); "
-                f"{queue.num_left} are still to come ({held or 'no worker can play'}); the last heard was {last}"
-            ) from None
+        seconds = self._step_seconds if queue.has_workers else self._start_seconds
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            check_stop()
+            # Of a worker that joins one hears at most so much later, and at once where none plays.
+            wait = min(left, SECONDS_BETWEEN_LOOKS)
+            with suppress(Empty):
+                return [heard.get(timeout=0 if streams else wait)]
+            if streams and (ended := streams.ended(wait)):
+                return ended
+        key = "cluster.step_timeout_seconds" if queue.has_workers else "cluster.start_timeout_seconds"
+        held = ", ".join(f"{worker.name} has {count}" for worker, count in queue.held.items())
+        raise RunError(
+            f"no rollout worker has finished an episode for {seconds:.0f} s ({key}); "
+            f"{queue.num_left} are still to come ({held or 'no worker can play'}); the last heard was {last}"
+        )
 
     def give(self, push: Callable[[Receivers], ReportT]) -> ReportT:
         """Push weights to all that have started; the successors of those that have died get them by themselves."""

@@ -8,6 +8,7 @@ Where everything is on one host, nothing is sent. Nor are small episodes: Ray ke
 host in particular, and hands them to whoever asks.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
@@ -21,6 +22,8 @@ from cluster.planning.placement import Placement
 
 SMALL_BYTES = 100 * 1024
 """Up to here, Ray keeps an object with its reference."""
+ASK_SECONDS = 0.2
+"""How often at most it is asked where episodes are, and what hosts still fetch."""
 FETCH_SECONDS = 300.0
 """How long one batch may take; whatever has not come by then, the update asks for."""
 
@@ -40,28 +43,38 @@ class EpisodeStream:
         self._waiting: dict[str, list[Any]] = {node: [] for node in nodes}
         self._fetching: dict[str, Any] = dict.fromkeys(self._waiting)
         self._lock = Lock()
+        self._new: list[Any] = []
+        self._asked_at = 0.0
 
     def send(self, reference: Any) -> None:
         """Bring an episode to every learner's host that does not have it; those that end meanwhile go together."""
         if not self._waiting:
             return
-        known = get_local_object_locations([reference]).get(reference, {})
-        if (known.get("object_size") or 0) <= SMALL_BYTES:
-            return
         with self._lock:
-            for node, waiting in self._waiting.items():
-                # Where it is may become known a moment after it has come; then it is asked for, wherever it is.
-                if node not in known["node_ids"]:
-                    waiting.append(reference)
-                if waiting and self._is_idle(node):
-                    self._fetch(node)
+            self._new.append(reference)
+            if time.monotonic() - self._asked_at >= ASK_SECONDS:
+                self._sort()
+                for node, waiting in self._waiting.items():
+                    if waiting and self._is_idle(node):
+                        self._fetch(node)
 
     def flush(self) -> None:
         """Bring the last ones too."""
         with self._lock:
+            self._sort()
             for node, waiting in self._waiting.items():
                 if waiting:
                     self._fetch(node)
+
+    def _sort(self) -> None:
+        """Ask where the new ones are; those that are large wait for each host that lacks them."""
+        for reference, known in get_local_object_locations(self._new).items():
+            if (known["object_size"] or 0) > SMALL_BYTES:
+                for node, waiting in self._waiting.items():
+                    # Where it is may become known a moment after it has come; then it is asked for, wherever it is.
+                    if node not in known["node_ids"]:
+                        waiting.append(reference)
+        self._new, self._asked_at = [], time.monotonic()
 
     def _is_idle(self, node: str) -> bool:
         before = self._fetching[node]

@@ -19,6 +19,7 @@ BENCHES = {
     "shape": "study.bench.learner_shape:rows",
     "loop": "study.bench.loop:rows",
     "rounding": "study.bench.rounding:rows",
+    "scale": "study.bench.scale:rows",
 }
 """What can be measured → who measures it; nothing is imported before it is asked for."""
 

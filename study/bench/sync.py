@@ -1,7 +1,8 @@
-"""How long a weight update takes, beside a plain copy of the same bytes in memory.
+"""How long a weight update takes, beside a plain copy of the same bytes in memory, and how long it keeps play waiting.
 
-An update is everything that keeps an engine from playing: the four calls through the Ray actor, loading, the resets of
-all caches, and the probe that proves the weights right.
+An update is everything that keeps an engine from playing: the calls through the Ray actor, loading, the resets of all
+caches, and the probe that proves the weights right. The same weights go by one call a tensor too, as OpenRLHF sends
+them. Beside running dialogues: pausing.py.
 """
 
 import statistics
@@ -23,6 +24,7 @@ from rollout.weight_source import HuggingFaceSource
 from rollout.weight_transfer import SyncReport, make_sender
 from rollout.worker import start_worker
 from study.bench import Row
+from study.bench.pausing import pause_rows
 from study.nano.random_model import write_nano_model
 
 SIZES = {"nano": (192, 4), "small": (512, 8)}
@@ -36,7 +38,8 @@ def rows(sizes: Mapping[str, tuple[int, int]] = SIZES, num_updates: int = NUM_UP
     """Update each size a few times."""
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        return [row for size in sizes for row in _rows_of(size, *sizes[size], num_updates)]
+        found = [row for size in sizes for row in _rows_of(size, *sizes[size], num_updates)]
+        return found + pause_rows(num_updates)
     finally:
         ray.shutdown()
 
@@ -49,6 +52,7 @@ def _rows_of(size: str, hidden_size: int, num_layers: int, num_updates: int) -> 
         ray.get(worker.start.remote())
         module = AutoModelForCausalLM.from_pretrained(folder)
         reports, totals, gap = _update(worker, module, folder, num_updates)
+        singly, by_tensor, _ = _update(worker, module, folder, num_updates, first=num_updates + 1, bucket_bytes=1)
         ray.get(worker.close.remote())
     seconds = statistics.median(totals)
     copying = _seconds_to_copy(reports[0].num_bytes)
@@ -58,19 +62,25 @@ def _rows_of(size: str, hidden_size: int, num_layers: int, num_updates: int) -> 
         (f"{size}: calls", reports[0].num_calls, "buckets"),
         (f"{size}: transfer and load", statistics.median(report.seconds for report in reports), "s"),
         (f"{size}: whole update, probe included", seconds, "s"),
+        (f"{size}: calls, one a tensor", singly[0].num_calls, "calls"),
+        (f"{size}: whole update, one call a tensor", statistics.median(by_tensor), "s"),
+        (f"{size}: calls, one a tensor ÷ ours", singly[0].num_calls / reports[0].num_calls, "ratio"),
         (f"{size}: plain copy of the bytes", copying, "s"),
         (f"{size}: whole update / plain copy", seconds / copying, "ratio"),
         (f"{size}: largest log-probability gap", gap, "nats"),
     ]
 
 
-def _update(worker: Any, module: Any, folder: Path, num_updates: int) -> tuple[list[SyncReport], list[float], float]:
-    """Perturb and send the weights a few times: reports, seconds with the probe, and the largest gap."""
+def _update(
+    worker: Any, module: Any, folder: Path, num_updates: int, *, first: int = 1, **options: Any
+) -> tuple[list[SyncReport], list[float], float]:
+    """Perturb and send the weights a few times: reports, seconds with the probe, and the largest gap; `options` are the
+    sender's, whose buckets of one byte hold a tensor each."""
     client = Receivers.of([worker])
-    sender = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder))
+    sender = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder), **options)
     prompts = make_probe(module.config.vocab_size)
     reports, totals, gaps = [], [], []
-    for version in range(1, num_updates + 1):
+    for version in range(first, first + num_updates):
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.add_(0.01 * torch.randn_like(parameter))

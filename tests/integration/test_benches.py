@@ -40,6 +40,18 @@ def test_bench_sync_compares_an_update_with_a_copy(
     figures = _figures("sync", capsys)
     assert figures["nano: whole update / plain copy (ratio)"] > 0
     assert figures["nano: largest log-probability gap (nats)"] < 1e-4
+    assert figures["nano: calls, one a tensor ÷ ours (ratio)"] >= 10
+    pause = figures["push beside 64 dialogues: nothing is drawn, median (s)"]
+    assert figures["push beside 64 dialogues: an ordinary step (s)"] < pause < 1
+
+
+def test_bench_scale_drives_many_stand_ins_at_the_price_of_few(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = _figures("scale", capsys, workers=128, iterations=5, episodes=16, seconds=0.3)
+    assert figures["128 workers: episodes (an iteration)"] == 128 * 16
+    assert 0 < figures["driver, many ÷ few (ratio)"] < 1.5
+    assert 0 < figures["driver, playing, many ÷ few (ratio)"] < 2  # where so few episodes hide what a look costs
+    assert figures["128 workers: threads (at most)"] < 16
+    assert figures["128 workers: memory's growth over 5 iterations (%)"] < 10
 
 
 def test_bench_rounding_holds_engine_and_learner_against_float64(

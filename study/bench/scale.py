@@ -1,0 +1,189 @@
+"""`ruleshift bench scale`: whether the driver, which is one process, can drive a thousand engines.
+
+Engines and ranks are stand-ins (stand_ins.py); the driver plays, chooses, deals, updates and pushes as in a run. Each
+worker plays as many episodes an iteration whatever the number of workers, and eight workers have a rank. `driver` is
+the processor time of the driver's process, all of its threads and what Ray does in it included.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import psutil
+import ray
+
+from cluster.config import Config, load_config
+from cluster.groups.health import Health
+from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.rollout_group import RolloutGroup
+from cluster.groups.streaming import EpisodeStream
+from cluster.groups.weight_sync import WeightSync
+from cluster.groups.worker_lives import Limits, WorkerLives
+from cluster.groups.worker_states import Launcher
+from cluster.iteration.play_ahead import PlayAhead
+from cluster.iteration.played import choose, items_of
+from cluster.iteration.rows import rollout_row, share_solved
+from cluster.training import Training
+from envs.protocol import EnvConfig
+from rollout.config import RolloutConfig
+from rollout.play import Task
+from rollout.probe import make_probe
+from study.bench import Row
+from study.bench.stand_ins import stand_ins
+from verifier.config import VerifierConfig
+
+ROOT = Path(__file__).parents[2]
+FEW_WORKERS = 2
+MANY_WORKERS = 1024
+EPISODES = 64
+"""Of a worker in an iteration, the samples of eight tasks."""
+SAMPLES = 8
+WORKERS_PER_RANK = 8
+ITERATIONS = 50
+WARM = 2
+"""Iterations that do not count."""
+SECONDS = 1.0
+"""What an episode takes on average."""
+
+
+@dataclass(slots=True)
+class _Figures:
+    """Of one number of workers: a figure for each iteration that counts."""
+
+    episodes: int
+    driver: list[float] = field(default_factory=list)
+    playing: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    store: list[float] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+
+    def milliseconds(self, seconds: Sequence[float]) -> float:
+        return 1000 * median(seconds) / self.episodes
+
+    @property
+    def growth(self) -> float:
+        """Of the driver's memory, from the first fifth of the iterations to the last."""
+        fifth = max(1, len(self.memory) // 5)
+        return median(self.memory[-fifth:]) / median(self.memory[:fifth]) - 1
+
+
+class _Driver:
+    """What of a run speaks to workers and ranks; PlayAhead takes it for the run."""
+
+    def __init__(self, config: Config, launcher: Launcher, learner: LearnerGroup) -> None:
+        cluster = config.cluster
+        self.config, self.learner, self.actors = config, learner, self
+        self.stream, self.row = EpisodeStream(()), dict[str, float]()
+        self._sync = WeightSync(learner, make_probe(64), backend="shared_memory", dtype="float32")
+        self._health = Health(cluster.health_timeout_seconds, print)
+        workers, start, step = cluster.num_workers, cluster.start_timeout_seconds, cluster.step_timeout_seconds
+        limits = Limits(base=workers, least=1, most=workers, restarts=0, start_seconds=start, step_seconds=step)
+        lives = WorkerLives(launcher, limits, adopt=self._sync.push, health=self._health, say=print)
+        self._rollouts = RolloutGroup(lives, start_timeout_seconds=start, step_timeout_seconds=step, say=print)
+        lives.begin()
+        lives.wait()
+        self._ahead = PlayAhead(cast(Training, self))
+        self.playing = 0.0
+
+    def play(
+        self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig
+    ) -> Iterator[Any]:
+        """As `Actors.play`."""
+        return self._rollouts.play(tasks, env, verifier, config)
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._health.close()
+
+    def iterate(self, number: int) -> None:
+        """Everything that the driver does of an iteration, but for the records."""
+        self._rollouts.give(self._sync.push)
+        began = time.process_time()
+        played = self._ahead.next(number)
+        self.playing = time.process_time() - began
+        version = self.learner.version()
+        chosen = choose(played, version, self.config)
+        self.learner.update(items_of(chosen), share_solved(played))
+        rollout_row(played, chosen, version=version, max_lag=0)
+        if len(played) != self.config.cluster.episodes_per_iteration:
+            raise AssertionError(f"{len(played)} episodes came of {self.config.cluster.episodes_per_iteration}")
+
+
+def rows(
+    workers: int = MANY_WORKERS, iterations: int = ITERATIONS, episodes: int = EPISODES, seconds: float = SECONDS
+) -> list[Row]:
+    """Drive few, then many."""
+    few = _measured(FEW_WORKERS, iterations, episodes, seconds)
+    many = _measured(workers, iterations, episodes, seconds)
+    found: list[Row] = []
+    for num_workers, figures in ((FEW_WORKERS, few), (workers, many)):
+        name = f"{num_workers:,} workers"
+        found += [
+            (f"{name}: episodes", figures.episodes, "an iteration"),
+            (f"{name}: driver", figures.milliseconds(figures.driver), "ms an episode"),
+            (f"{name}: driver, playing", figures.milliseconds(figures.playing), "ms an episode"),
+            (f"{name}: wall clock", figures.milliseconds(figures.wall), "ms an episode"),
+            (f"{name}: threads", max(figures.threads), "at most"),
+            (f"{name}: memory of the driver", median(figures.memory) / 2**20, "MiB"),
+            (f"{name}: memory's growth over {iterations} iterations", 100 * figures.growth, "%"),
+            (f"{name}: object store", max(figures.store) / 2**20, "MiB at most"),
+        ]
+    found.append(
+        ("driver, many ÷ few", median(many.driver) / many.episodes / median(few.driver) * few.episodes, "ratio")
+    )
+    playing = median(many.playing) / many.episodes / median(few.playing) * few.episodes
+    return [*found, ("driver, playing, many ÷ few", playing, "ratio")]
+
+
+def _measured(workers: int, iterations: int, episodes: int, seconds: float) -> _Figures:
+    config = _config(workers, iterations + WARM, episodes)
+    figures = _Figures(workers * episodes)
+    with stand_ins(config, seconds) as (launcher, learner):
+        driver = _Driver(config, launcher, learner)
+        for number in range(iterations + WARM):
+            with _timed() as spent:
+                driver.iterate(number)
+            if number >= WARM:
+                figures.wall.append(spent[0])
+                figures.driver.append(spent[1])
+                figures.playing.append(driver.playing)
+                figures.memory.append(psutil.Process().memory_info().rss)
+                figures.store.append(_object_store())
+                figures.threads.append(threading.active_count())
+        driver.close()
+    return figures
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """Seconds by the clock and of the processor."""
+    spent: list[float] = []
+    wall, processor = time.perf_counter(), time.process_time()
+    yield spent
+    spent += [time.perf_counter() - wall, time.process_time() - processor]
+
+
+def _object_store() -> float:
+    """Bytes that Ray's store holds."""
+    name = "object_store_memory"
+    return ray.cluster_resources().get(name, 0.0) - ray.available_resources().get(name, 0.0)
+
+
+def _config(workers: int, iterations: int, episodes: int) -> Config:
+    return load_config(
+        [ROOT / "configs" / "nano" / "gp_l.yaml"],
+        [
+            f"learner.model={ROOT / 'models' / 'nano_gp_l'}",
+            f"learner.num_ranks={max(1, workers // WORKERS_PER_RANK)}",
+            f"cluster.num_rollout_workers={workers}",
+            f"cluster.iterations={iterations}",
+            f"cluster.samples_per_task={SAMPLES}",
+            f"cluster.episodes_per_iteration={workers * episodes}",
+        ],
+    )
