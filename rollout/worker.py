@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
+from zlib import crc32
 
 import numpy as np
 import ray
@@ -62,6 +64,8 @@ class Played:
     """The length of the dialogue before each answer, added up."""
     oldest_version: int
     """The oldest version of the policy that drew any of its tokens; without tokens, more than there can be."""
+    drawn: int
+    """A checksum of the task and of all tokens that were drawn: two plays with the same one are the same."""
 
     @property
     def num_tokens(self) -> int:
@@ -93,7 +97,13 @@ class Played:
             traffic=total(traffic),
             num_context_tokens=num_context_tokens,
             oldest_version=min(versions, default=sys.maxsize),
+            drawn=_checksum(episode),
         )
+
+
+def _checksum(episode: Episode) -> int:
+    words = f"{episode.split}/{episode.seed}/{episode.sample}".encode()
+    return reduce(lambda so_far, turn: crc32(turn.sampled_token_ids.tobytes(), so_far), episode.turns, crc32(words))
 
 
 class RolloutWorker:

@@ -38,6 +38,7 @@ GROUPS = {
     "this machine": {
         "doctor": "prove that this machine can roll out and adopt weights",
         "bench": "measure how fast it is",
+        "chaos": "strike runs at random moments, and see what comes of them",
         "completion": "have a shell complete commands, files and options",
     },
 }

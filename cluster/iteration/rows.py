@@ -40,6 +40,8 @@ def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: in
         "rollout/success": share_solved(played),
         "rollout/turns": float(np.mean([one.num_turns for one in summaries])),
         "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
+        # So that two runs can be told to have drawn the same; a float holds it exactly.
+        "rollout/drawn": float(sum(one.drawn for one in summaries) % 2**48),
         **groups,
         **ends,
     }

@@ -1,0 +1,1 @@
+"""Runs that are struck at random moments, and what came of them."""
