@@ -9,6 +9,7 @@ import ray
 from cluster.config import Config, to_yaml
 from cluster.planning.hardware import Hardware, look, of_nodes
 from cluster.planning.placement import Command, place, reserved
+from cluster.record.disk import told_when_full
 from cluster.record.run_directory import RunDirectory
 from cluster.session import StopRequest, ray_session, stop_signals
 from cluster.training import Training
@@ -35,15 +36,16 @@ def open_training(
         directory = RunDirectory.at(at.resolve())
     else:
         directory = RunDirectory.create(Path(config.cluster.folder).resolve(), config.cluster.name)
-    if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
-        directory.write_config(to_yaml(config))
-    with ray_session(config.cluster), ExitStack() as cleaning:
-        stop = stop or cleaning.enter_context(stop_signals())
-        placement = place(config, hardware_of_cluster(config), kind)
-        placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
-        run = Training(config, kind, directory, placement, stop)
-        run.begin(cleaning)
-        yield run
+    with told_when_full(directory.path):
+        if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
+            directory.write_config(to_yaml(config))
+        with ray_session(config.cluster), ExitStack() as cleaning:
+            stop = stop or cleaning.enter_context(stop_signals())
+            placement = place(config, hardware_of_cluster(config), kind)
+            placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
+            run = Training(config, kind, directory, placement, stop)
+            run.begin(cleaning)
+            yield run
 
 
 def hardware_of_cluster(config: Config) -> Hardware:

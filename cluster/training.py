@@ -21,20 +21,19 @@ from cluster.iteration.rows import counted
 from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
+from cluster.planning.disk_checks import expected_checkpoint_bytes
 from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger
 from cluster.record.console import Progress
 from cluster.record.metrics import SPEED, MetricsRecorder
 from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
+from cluster.saving import LEARNER_FOLDER, STATE_FILE, Saver
 from cluster.session import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
-
-STATE_FILE = "run.json"
-LEARNER_FOLDER = "learner"
 
 
 class Training:
@@ -54,6 +53,13 @@ class Training:
         self.chat = ChatTokens.load(Path(config.learner.model or ""))
         self.actors = Actors(config, placement, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
+        self._saver = Saver(
+            self.actors,
+            directory,
+            keep=config.cluster.keep_checkpoints,
+            expected_bytes=expected_checkpoint_bytes(config),
+            say=self.progress.say,
+        )
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._best_metric = best_metric(config)
         self._evaluator = Evaluator(config, self.actors, directory, self.chat)
@@ -65,6 +71,8 @@ class Training:
         self.actors.begin(cleaning)
         self.ledger.model = self.actors.learner.size
         self._restore()
+        if self.kind != "evaluate":
+            self._saver.make_room(self.best.get("iteration"))
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
         for told in left_out_routes(self.config):
@@ -81,6 +89,7 @@ class Training:
         """Whether another iteration is to be made; when it is not, or was asked to stop, what was done is safe."""
         if self._stop.is_made:
             self.save()
+            self._saver.settle(wait=True)
             self.progress.say(f"stopped after iteration {self.iteration}; go on with --resume {self.directory.path}")
             return False
         return not self.is_over
@@ -105,6 +114,7 @@ class Training:
     def phase(self, name: str) -> Iterator[None]:
         """Its seconds go into the iteration's row and the ledger."""
         self.progress.stage(name)
+        self._saver.settle(wait=False)
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
@@ -203,21 +213,18 @@ class Training:
         if self.iteration % cluster.checkpoint_every == 0 or self.is_over:
             with self.phase("checkpoint"):
                 self.save()
+                if self.is_over:
+                    self._saver.settle(wait=True)
+        self._saver.watch()
         if cluster.export_every and self.iteration % cluster.export_every == 0:
             self.actors.learner.export(self.directory.path / "exports" / f"iteration_{self.iteration:06d}")
 
     def save(self) -> None:
-        """Keep everything that the next iteration depends on."""
-        if any(iteration == self.iteration for iteration, _ in self.directory.checkpoints()):
+        """Keep everything that the next iteration depends on: it is copied here, and written while the run goes on."""
+        if self._saver.has(self.iteration):
             return
-        partial = self.directory.checkpoint_partial(self.iteration)
-        (partial / LEARNER_FOLDER).mkdir()
         with self.actors.at_work():
-            self.actors.learner.save(partial / LEARNER_FOLDER)
-        state = {"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best}
-        (partial / STATE_FILE).write_text(json.dumps(state))
-        self.directory.commit_checkpoint(partial, self.iteration)
-        self.directory.prune(self.config.cluster.keep_checkpoints, self.best.get("iteration"))
+            self._saver.begin({"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best})
 
     def finish(self) -> None:
         """Evaluate the last policy and leave it as a Hugging Face folder."""
@@ -228,6 +235,7 @@ class Training:
 
     def _restart_learner(self) -> None:
         self.actors.start_learner()
+        self._saver.forget()
         self._restore()
 
     def load(self, checkpoint: Path) -> None:
@@ -239,7 +247,7 @@ class Training:
 
     def _restore(self) -> None:
         """Back to the newest whole checkpoint, or to the beginning; rows of what is undone go."""
-        found = self.directory.newest_checkpoint()
+        found = self.directory.newest_checkpoint(self.actors.learner.digests)
         self.iteration, self.row = 0, {}
         self._iteration_began = time.perf_counter()
         if found is not None:

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from cluster.record.disk import told_when_full
+
 GROUPS = {
     "try out": {
         "envs": "list the environments, or every option of one",
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     parsed = _parse(words)
     try:
-        return _file(parsed.command).run(parsed)
+        with told_when_full():
+            return _file(parsed.command).run(parsed)
     except _mistakes() as error:
         print(f"ruleshift: {error}", file=sys.stderr)
         return 2
