@@ -12,19 +12,23 @@ from typing import Any
 import psutil
 
 from rollout.weight_files import FILE_PREFIX
+from tests.support.small_disk import SmallDisk
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 420
 
 
 class Run:
-    """A `ruleshift rl`, or another command, in a process of its own, and the folder of its run."""
+    """A `ruleshift rl`, or another command, in a process of its own, and the folder of its run; on a disk of its own,
+    where there is one."""
 
-    def __init__(self, folder: Path, *words: str, kind: str = "rl") -> None:
+    def __init__(self, folder: Path, *words: str, kind: str = "rl", disk: SmallDisk | None = None) -> None:
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "study.cli", kind, *words, f"cluster.folder={folder}"]
+        runs = disk.path if disk else folder
+        command = [sys.executable, "-m", "study.cli", kind, *words, f"cluster.folder={runs}"]
+        command = disk.inside(command, ROOT) if disk else command
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)

@@ -30,15 +30,15 @@ class SmallDisk:
     def seen(self) -> Path:
         return Path(f"/proc/{self.keeper}/root{self.path}")
 
-    def inside(self, command: Sequence[str]) -> list[str]:
-        """The command, which keeps its folder and becomes the process that is started."""
+    def inside(self, command: Sequence[str], folder: Path) -> list[str]:
+        """The command, to be started in that folder; it becomes the process that is started."""
         enter = [
             "nsenter",
             f"--target={self.keeper}",
             "--mount",
             *([] if IS_ROOT else ["--user", "--preserve-credentials"]),
         ]
-        return [*enter, "sh", "-c", 'cd "$0" && exec "$@"', str(Path.cwd()), *command]
+        return [*enter, "sh", "-c", 'cd "$0" && exec "$@"', str(folder), *command]
 
 
 @contextmanager

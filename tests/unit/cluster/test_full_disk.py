@@ -11,10 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.config import load_config
 from cluster.errors import RunError
+from cluster.planning.disk_checks import expected_checkpoint_bytes
+from cluster.planning.hardware import look
+from cluster.planning.plan import make_plan
 from cluster.record.checkpoints import Checkpoints, verify_checkpoint
 from cluster.record.console import Progress
-from cluster.record.disk import DiskFull, fill, free_bytes, told_when_full
+from cluster.record.disk import DiskFull, fill, free_bytes, in_bytes, told_when_full
 from cluster.record.files import append_rows, read_rows, replace
 from cluster.record.run_directory import RunDirectory
 from learner.checkpoint_files import PIECE_BYTES, CheckpointFiles, WrittenFile, room_for_copies
@@ -140,6 +144,16 @@ def test_room_is_made_before_it_is_needed_but_never_of_the_newest_or_the_best() 
             with pytest.raises(DiskFull, match=r"checkpoints: the disk is full: 3\.0 MB are needed and 1\.[45] MB are"):
                 run.make_room(3_000_000, best=1)
         assert [iteration for iteration, _ in run.checkpoints()] == [1, 3]
+
+
+def test_a_plan_says_where_checkpoints_have_too_little_room() -> None:
+    with small_disk(DISK_BYTES) as disk:
+        config = load_config(["configs/smoke.yaml"], [f"cluster.folder={disk.seen}/runs", "cluster.keep_checkpoints=5"])
+        size = expected_checkpoint_bytes(config)
+        [told] = (note for note in make_plan(config, "rl", look()).notes if note.key == "cluster.keep_checkpoints")
+        assert f"take {in_bytes(6 * size)}, {in_bytes(size)} each, and 4.2 MB are free" in told.rule
+        for silent in (make_plan(config, "evaluate", look()), make_plan(config, "rl", look(), elsewhere=True)):
+            assert not any(note.key == "cluster.keep_checkpoints" for note in silent.notes)
 
 
 def test_ballast_leaves_what_is_asked_for() -> None:
