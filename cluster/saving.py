@@ -1,5 +1,6 @@
 """Checkpoints of a run: ranks write while the run goes on, what is whole gets its name, and room is made in time.
 
+    saver.stand_on(iteration)   from which checkpoint the run goes on, which is never removed for room
     saver.begin(state)          all ranks copy what they are; the files are written while the next iteration goes on
     saver.settle(wait=…)        where all are written they become a checkpoint, and older ones go
     saver.forget()              the ranks that were writing are gone, and so is what they wrote
@@ -36,6 +37,7 @@ class Saver:
         self._bytes = directory.checkpoint_bytes() or expected_bytes
         self._writing: Path | None = None
         self._state: Mapping[str, Any] = {}
+        self._standing = 0
         self._told_at: int | None = None
 
     def has(self, iteration: int) -> bool:
@@ -43,16 +45,15 @@ class Saver:
         is_written = self._writing is not None and self._state["iteration"] == iteration
         return is_written or any(kept == iteration for kept, _ in self._directory.checkpoints())
 
-    def make_room(self, best: int | None) -> None:
-        """See to it that another checkpoint can be written; DiskFull where it cannot."""
-        if gone := self._directory.make_room(self._bytes, best):
-            numbers = ", ".join(map(str, gone))
-            self._say(f"{self._directory.checkpoints_folder}: the checkpoints {numbers} have made room for another")
+    def stand_on(self, iteration: int, best: int | None) -> None:
+        """The run has begun, or goes on, from this checkpoint; DiskFull where another cannot be written."""
+        self._standing = iteration
+        self._make_room(best)
 
     def begin(self, state: Mapping[str, Any]) -> None:
         """Have the ranks write what they are, beside the state of the run."""
         self.settle(wait=True)
-        self.make_room(state["best"].get("iteration"))
+        self._make_room(state["best"].get("iteration"))
         self._state = state
         self._writing = self._directory.checkpoint_partial(state["iteration"])
         with self._gone_when_it_fails():
@@ -73,7 +74,7 @@ class Saver:
             files = {path: file for each in written for path, file in each.files.items()}
             self._directory.commit_checkpoint(self._writing, self._state["iteration"], files)
         self._writing = None
-        self._bytes = self._directory.checkpoint_bytes()
+        self._standing, self._bytes = self._state["iteration"], self._directory.checkpoint_bytes()
         self._directory.prune(self._keep, self._state["best"].get("iteration"))
 
     def forget(self) -> None:
@@ -92,6 +93,11 @@ class Saver:
             self._told_at = free
             taken = in_bytes(self._bytes)
             self._say(f"{folder}: only {in_bytes(free)} are free, and a checkpoint takes {taken}. {ADVICE}")
+
+    def _make_room(self, best: int | None) -> None:
+        if gone := self._directory.make_room(self._bytes, standing=self._standing, best=best):
+            numbers = ", ".join(map(str, gone))
+            self._say(f"{self._directory.checkpoints_folder}: the checkpoints {numbers} have made room for another")
 
     @contextmanager
     def _gone_when_it_fails(self) -> Iterator[None]:

@@ -71,8 +71,6 @@ class Training:
         self.actors.begin(cleaning)
         self.ledger.model = self.actors.learner.size
         self._restore()
-        if self.kind != "evaluate":
-            self._saver.make_room(self.best.get("iteration"))
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
         for told in left_out_routes(self.config):
@@ -254,5 +252,7 @@ class Training:
             self.load(found)
         else:
             self.ledger.restore(ComputeLedger().state())
+        if self.kind != "evaluate" and not self.is_over:
+            self._saver.stand_on(self.iteration, self.best.get("iteration"))
         for name in ("metrics", "evaluations"):
             self.directory.truncate_after(name, "iteration", self.iteration)

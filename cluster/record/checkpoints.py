@@ -73,10 +73,14 @@ class Checkpoints:
         paths = [path for _, path in self.whole()[-1:]]
         return sum(file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file())
 
-    def make_room(self, needed: int, best: int | None = None) -> list[int]:
-        """See to it that so many bytes are free, if it takes all checkpoints but the newest and the best: which are
-        gone; DiskFull where even that is too little. Not while one is written."""
-        gone = self.prune(1, best) if free_bytes(self.folder) < needed else []
+    def make_room(self, needed: int, *, standing: int, best: int | None = None) -> list[int]:
+        """See to it that so many bytes are free, if it takes all checkpoints older than that of iteration `standing`,
+        which the run would go on from, but `best`: which are gone; DiskFull where that is too little. Not while one is
+        written."""
+        gone = []
+        if free_bytes(self.folder) < needed:
+            self._sweep()
+            gone = self._remove_older(standing, best)
         if free_bytes(self.folder) < needed:
             raise disk_full(self.folder, needed)
         return gone
@@ -85,17 +89,21 @@ class Checkpoints:
         """Remove all but the newest `keep` and that of iteration `best`; which are gone. Not while one is written."""
         if keep < 1:
             raise ValueError(f"prune to {keep} checkpoints; a run that can be resumed needs at least 1")
-        for left_over in (*self.folder.glob("*.partial"), *self.folder.glob("*.removed")):
-            shutil.rmtree(left_over)
+        self._sweep()
         whole = self.whole()
-        if len(whole) <= keep:
-            return []
         # A damaged one goes only when enough whole ones are newer: it may look damaged for a moment on a shared disk.
-        oldest_kept = whole[-keep][0]
-        gone = [path for path in self._named() if int(path.name) < oldest_kept and int(path.name) != best]
+        return self._remove_older(whole[-keep][0], best) if len(whole) > keep else []
+
+    def _remove_older(self, iteration: int, best: int | None) -> list[int]:
+        gone = [path for path in self._named() if int(path.name) < iteration and int(path.name) != best]
         for path in gone:
             shutil.rmtree(self._unname(path))
         return [int(path.name) for path in gone]
+
+    def _sweep(self) -> None:
+        """Remove what was begun and never ended."""
+        for left_over in (*self.folder.glob("*.partial"), *self.folder.glob("*.removed")):
+            shutil.rmtree(left_over)
 
     def _named(self) -> list[Path]:
         if not self.folder.is_dir():

@@ -113,10 +113,10 @@ class RunDirectory:
         """What the newest checkpoint takes on the disk; 0 where there is none."""
         return self._checkpoints.newest_bytes()
 
-    def make_room(self, needed: int, best: int | None = None) -> list[int]:
-        """Remove checkpoints, but not the newest or that of iteration `best`, where fewer bytes are free than needed;
-        which are gone. DiskFull where that is not enough."""
-        return self._checkpoints.make_room(needed, best)
+    def make_room(self, needed: int, *, standing: int, best: int | None = None) -> list[int]:
+        """Remove checkpoints older than that of iteration `standing`, but not `best`, where fewer bytes are free than
+        needed; which are gone. DiskFull where that is not enough."""
+        return self._checkpoints.make_room(needed, standing=standing, best=best)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Iteration and folder of every checkpoint whose files are there in full size, the oldest first."""
