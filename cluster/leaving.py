@@ -63,7 +63,7 @@ def _saved_within(run: Training, seconds: float) -> str:
 
     def save() -> None:
         try:
-            run.save()
+            run.save(wait=True)
         except BaseException as error:
             errors.append(error)
 

@@ -11,6 +11,7 @@ from cluster.errors import Stopped
 from cluster.leaving import again, leave, short_grace
 from cluster.planning.hardware import Hardware, look, of_nodes
 from cluster.planning.placement import Command, place, reserved
+from cluster.record.disk import told_when_full
 from cluster.record.run_directory import RunDirectory
 from cluster.session import ray_session
 from cluster.stopping import StopRequest, heard_by_waits, stop_signals
@@ -42,6 +43,7 @@ def open_training(
         directory = RunDirectory.create(Path(config.cluster.folder).resolve(), config.cluster.name)
     passed_on = stop is not None
     with ExitStack() as cleaning:
+        cleaning.enter_context(told_when_full(directory.path))
         cleaning.enter_context(directory.held())
         stop = stop or cleaning.enter_context(stop_signals(config.cluster.stop_timeout_seconds))
         cleaning.enter_context(heard_by_waits(stop))

@@ -21,12 +21,14 @@ from cluster.iteration.rows import counted
 from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
+from cluster.planning.disk_checks import expected_checkpoint_bytes
 from cluster.planning.placement import Command, Placement
 from cluster.record.compute_ledger import ComputeLedger
 from cluster.record.console import Progress
 from cluster.record.files import replace
 from cluster.record.metrics import SPEED, MetricsRecorder
 from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
+from cluster.saving import LEARNER_FOLDER, STATE_FILE, Saver
 from cluster.stopping import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
@@ -34,8 +36,6 @@ from learner.worker import Item
 from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 
-STATE_FILE = "run.json"
-LEARNER_FOLDER = "learner"
 UNDIVIDED = ("learn", "push", "checkpoint", "export")
 """Phases that a request to stop waits for, as long as it can."""
 AT_ONCE = ("demonstrations",)
@@ -62,6 +62,13 @@ class Training:
         self.chat = ChatTokens.load(Path(config.learner.model or ""))
         self.actors = Actors(config, placement, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
+        self._saver = Saver(
+            self.actors,
+            directory,
+            keep=config.cluster.keep_checkpoints,
+            expected_bytes=expected_checkpoint_bytes(config),
+            say=self.progress.say,
+        )
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._best_metric = best_metric(config)
         self._evaluator = Evaluator(config, self.actors, directory, self.chat)
@@ -109,6 +116,7 @@ class Training:
         self.present = name
         self.progress.stage(name)
         self.stop.is_patient |= name in UNDIVIDED
+        self._saver.settle(wait=False)
         started = time.perf_counter()
         with self.stop.starting() if name in AT_ONCE else nullcontext():
             yield
@@ -216,6 +224,9 @@ class Training:
         if self.iteration % cluster.checkpoint_every == 0 or self.is_over:
             with self.phase("checkpoint"):
                 self.save()
+                if self.is_over:
+                    self._saver.settle(wait=True)
+        self._saver.watch()
         self.stop.is_patient = False
 
     @property
@@ -229,17 +240,14 @@ class Training:
         """What is to be known, besides the learner, to go on from here."""
         self._state = {"iteration": self.iteration, "ledger": self.ledger.state(), "best": self.best}
 
-    def save(self) -> None:
-        """Keep everything that the next iteration depends on, as it was when the last one ended."""
-        if not self.is_unsaved:
-            return
-        partial = self.directory.checkpoint_partial(self.iteration)
-        (partial / LEARNER_FOLDER).mkdir()
-        with self.actors.at_work():
-            self.actors.learner.save(partial / LEARNER_FOLDER)
-        (partial / STATE_FILE).write_text(json.dumps(self._state))
-        self.directory.commit_checkpoint(partial, self.iteration)
-        self.directory.prune(self.config.cluster.keep_checkpoints, self.best.get("iteration"))
+    def save(self, *, wait: bool = False) -> None:
+        """Keep everything that the next iteration depends on, as it was when the last one ended: it is copied here, and
+        written while the run goes on, unless one is to `wait` for that."""
+        if self.is_unsaved and not self._saver.has(self.iteration):
+            with self.actors.at_work():
+                self._saver.begin(self._state)
+        if wait:
+            self._saver.settle(wait=True)
 
     def finish(self) -> None:
         """Evaluate the last policy and leave it as a Hugging Face folder."""
@@ -253,6 +261,7 @@ class Training:
     def _restart_learner(self) -> None:
         self.present, self._state, self.stop.is_patient = "start", {}, False
         self.actors.start_learner()
+        self._saver.forget()
         self._restore()
 
     def load(self, checkpoint: Path) -> None:
@@ -267,7 +276,7 @@ class Training:
 
     def _restore(self) -> None:
         """Back to the newest whole checkpoint, or to the beginning; rows of what is undone go."""
-        found = self.directory.newest_checkpoint()
+        found = self.directory.newest_checkpoint(self.actors.learner.digests)
         self.row = {}
         self._iteration_began = time.perf_counter()
         if found is not None:
@@ -281,5 +290,7 @@ class Training:
                 self._go_on_from(state)
             else:
                 measured.unlink()
+        if self.kind != "evaluate" and not self.is_over:
+            self._saver.stand_on(self.iteration, self.best.get("iteration"))
         for name in ("metrics", "evaluations"):
             self.directory.truncate_after(name, "iteration", self.iteration)

@@ -37,6 +37,7 @@ from learner._sharded import (
     require_same_layout,
     set_random_states,
 )
+from learner.checkpoint_files import CheckpointFiles
 from learner.config import DeepSpeedConfig, OptimizerConfig
 from learner.parts import ParameterGroup
 
@@ -241,15 +242,14 @@ class DistributedEngine:
         torch.distributed.all_gather(parts, tensor)
         return parts
 
-    def save(self, folder: Path) -> None:
-        """Write all there is into the folder, every rank its part; returns when all have."""
+    def save(self, folder: Path, files: CheckpointFiles) -> None:
+        """Have all there is written into the folder, every rank's part by its own `files`; training may go on."""
+        self._engine.checkpoint_engine.save = files.save
         self._engine.save_checkpoint(str(folder), tag=STATE_FOLDER, save_latest=False)
         rank = torch.distributed.get_rank()
-        torch.save(random_states(), folder / RANDOM_STATES_FILE.format(rank))
+        files.save(random_states(), folder / RANDOM_STATES_FILE.format(rank))
         if rank == 0:
-            summary = {"step": self._step, "layout": self._layout}
-            (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        torch.distributed.barrier()
+            files.write(json.dumps({"step": self._step, "layout": self._layout}, indent=1), folder / SUMMARY_FILE)
 
     def restore(self, folder: Path) -> None:
         """Go on from what `save` wrote, in an engine that has not trained yet; the optimizer's options stay ours."""

@@ -18,6 +18,7 @@ import ray
 import torch
 from ray.exceptions import ObjectLostError, RayActorError
 
+from learner.checkpoint_files import CheckpointFiles, Written, digests, room_for_copies
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import join_ranks
 from learner.learner import Learner, UpdateReport
@@ -152,10 +153,20 @@ class LearnerWorker:
         return self._learner.version
 
     def save(self, folder: str) -> None:
-        """Write everything that the next update depends on; the folder is the caller's to rename into place."""
-        self._learner.engine.save(Path(folder))
+        """Copy everything that the next update depends on, and begin to write it; the folder is the caller's to rename
+        into place once `written` says that it is there."""
+        self._files = CheckpointFiles(room_for_copies(self._config.num_ranks))
+        self._learner.engine.save(Path(folder), self._files)
         if self._rank == 0:
-            (Path(folder) / "learner.json").write_text(json.dumps(self._learner.state()))
+            self._files.write(json.dumps(self._learner.state()), Path(folder) / "learner.json")
+
+    def written(self, wait: bool) -> Written | None:
+        """What has become of this rank's part of what was saved last; None while it is being written."""
+        return self._files.written(wait=wait)
+
+    def digests(self, paths: Sequence[Path]) -> list[str]:
+        """The SHA-256 of files, read on this host."""
+        return digests(paths)
 
     def restore(self, folder: str) -> int:
         """Go on from a folder that `save` wrote; the policy's version."""
@@ -175,10 +186,13 @@ class LearnerWorker:
         }
         if self._rank == 0:
             beside = Path(f"{folder}.partial-{os.getpid()}")
-            shutil.copytree(self._model, beside, ignore=shutil.ignore_patterns(*NO_WEIGHTS), dirs_exist_ok=True)
-            save_torch_state_dict(tensors, beside, metadata={"format": "pt"})
-            shutil.rmtree(folder, ignore_errors=True)
-            beside.rename(folder)
+            try:
+                shutil.copytree(self._model, beside, ignore=shutil.ignore_patterns(*NO_WEIGHTS), dirs_exist_ok=True)
+                save_torch_state_dict(tensors, beside, metadata={"format": "pt"})
+                shutil.rmtree(folder, ignore_errors=True)
+                beside.rename(folder)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
 
     def rest(self) -> None:
         """Leave the GPU to a rollout worker, but for the weights; a rank that rests can send them and be asked."""

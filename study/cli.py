@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from cluster.errors import Stopped
+from cluster.record.disk import told_when_full
 
 GROUPS = {
     "try out": {
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     parsed = _parse(words)
     try:
-        return _file(parsed.command).run(parsed)
+        with told_when_full():
+            return _file(parsed.command).run(parsed)
     except _mistakes() as error:
         print(f"ruleshift: {error}", file=sys.stderr)
         return 2

@@ -4,7 +4,7 @@ LearnerGroup.start(config, temperature)
   .update(items)                 →  UpdateReport, or EpisodesLost
   .send_weights(workers, …)      →  SyncReport
   .rest(), .work()                  leave the GPUs to the rollout workers, take them back
-  .save / .restore / .export
+  .save / .written / .restore / .export
 """
 
 import time
@@ -23,6 +23,7 @@ from cluster.errors import RunError
 from cluster.groups.health import Health, Watched
 from cluster.stopping import wait
 from learner.batch import balance
+from learner.checkpoint_files import Written
 from learner.config import LearnerConfig
 from learner.learner import UpdateReport
 from learner.model_size import ModelSize
@@ -159,8 +160,26 @@ class LearnerGroup:
         return self._all("version")[0]
 
     def save(self, folder: Path) -> None:
-        """Write everything that the next update depends on into a folder; nothing is renamed here."""
+        """Have everything that the next update depends on written into a folder; nothing is renamed here."""
         self._all("save", str(folder))
+
+    def written(self, *, wait: bool) -> list[Written] | None:
+        """What has become of each rank's part of what was saved last; None while one is being written."""
+        found: list[Written | None] = self._all("written", wait)
+        done = [each for each in found if each is not None]
+        return done if len(done) == len(found) else None
+
+    def digests(self, paths: Sequence[Path]) -> list[str]:
+        """The SHA-256 of files that all hosts see, each read by one of the ranks."""
+        shares = balance([path.stat().st_size for path in paths], len(self._ranks))
+        with self._submitting:
+            calls = [
+                rank.digests.remote([paths[index] for index in share])
+                for rank, share in zip(self._ranks, shares, strict=True)
+            ]
+        found = zip(shares, self._wait("reading a checkpoint", calls), strict=True)
+        by_index = {index: digest for share, part in found for index, digest in zip(share, part, strict=True)}
+        return [by_index[index] for index in range(len(paths))]
 
     def restore(self, folder: Path) -> int:
         """Go on from such a folder; the policy's version."""

@@ -121,6 +121,14 @@ def cache_of(config: Config, architecture: Architecture, hardware: Hardware) -> 
     return Cache(gib=gib, num_tokens=max(0, int(gib * GIB / per_token)))
 
 
+def checkpoint_bytes(learner: LearnerConfig, architecture: Architecture) -> int:
+    """What a checkpoint takes on the disk: all weights, AdamW and, where ranks share it, its weights in fp32."""
+    whole = architecture.num_parameters + value_head_parameters(learner, architecture)
+    of_optimizer = 12 if learner.deepspeed.real_stage(learner.dtype) else 8
+    of_optimizer += FP32_BYTES if learner.optimizer.pull_to_start else 0
+    return whole * BYTES[learner.dtype] + trained_parameters(learner, architecture) * of_optimizer
+
+
 def trained_parameters(learner: LearnerConfig, architecture: Architecture) -> int:
     """How many parameters learn, those of the critic included."""
     critic = value_head_parameters(learner, architecture)

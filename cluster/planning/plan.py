@@ -15,6 +15,7 @@ from cluster.faults import Finding
 from cluster.planning.architecture import Architecture
 from cluster.planning.checks import check, steps_per_iteration
 from cluster.planning.compute import Work, traffic_at_most, work_of
+from cluster.planning.disk_checks import disk_findings
 from cluster.planning.hardware import Hardware
 from cluster.planning.memory import Cache, Memory, cache_of, memory_of
 from cluster.planning.memory_checks import memory_findings
@@ -101,6 +102,8 @@ def make_plan(config: Config, command: Command, hardware: Hardware, *, elsewhere
     if architecture is not None:
         cache = cache_of(config, architecture, hardware)
         work = tuple(work_of(config, command, architecture, batch))
+        if command != "evaluate" and not elsewhere:
+            findings = (*findings, *disk_findings(config, architecture))
         # What a device holds means nothing where there is no such device; that is a finding already.
         if None not in placement.hosts and hardware.num_gpus >= placement.num_gpus:
             traffic = traffic_at_most(config, architecture, batch, batch.num_episodes)

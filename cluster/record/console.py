@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from cluster.record.files import append
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -94,8 +96,7 @@ class Progress:
 
     def _write(self, line: str) -> None:
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as log:
-                log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            append(self._log, f"{time.strftime('%H:%M:%S')} {line}\n".encode())
         if self._live is None:
             print(line, file=self._stream, flush=True)
 

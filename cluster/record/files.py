@@ -1,5 +1,6 @@
 """Writing so that a death at any moment leaves either the old file or the new one, or one torn last line.
 
+append(path, content)        bytes behind those that are there: all of them, or none where the disk is full
 append_rows(path, rows)      JSON lines, one write for all of them
 read_rows(path)              what was written whole; a torn last line is left out, any other damage is an error
 drop_rows(path, is_kept)     the file without some of its rows, replaced at once
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import RunError
+from cluster.record.disk import disk_full, is_full
 
 Row = Mapping[str, Any]
 
@@ -22,16 +24,28 @@ class DamagedRecord(RunError):
     """A file of a run does not hold what was written; the message names the file and the place."""
 
 
+def append(path: Path, content: bytes, *, mends: bool = False) -> None:
+    """Write it behind what is there. A disk that has no room for all of it is told, and gets none; `mends` ends a last
+    row that was torn."""
+    with path.open("a+b", buffering=0) as file:
+        if mends:
+            _mend(file.fileno(), path)
+        before, left = os.fstat(file.fileno()).st_size, memoryview(content)
+        try:
+            # One write, as long as there is room: a process that dies in it tears the last line at most.
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            os.ftruncate(file.fileno(), before)
+            if is_full(error):
+                raise disk_full(path, len(content)) from error
+            raise
+
+
 def append_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write the rows behind those that are there. What is no number (NaN, infinity) becomes null."""
-    lines = b"".join(encode(row) for row in rows)
-    if not lines:
-        return
-    with path.open("a+b", buffering=0) as file:
-        _mend(file.fileno(), path)
-        # One write: a process that dies in it tears the last line at most.
-        if file.write(lines) != len(lines):
-            raise OSError(f"{path}: only a part of a row was written; is the disk full?")
+    if lines := b"".join(encode(row) for row in rows):
+        append(path, lines, mends=True)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -52,11 +66,17 @@ def drop_rows(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> int:
 def replace(path: Path, content: bytes) -> None:
     """Give the file this content at once."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if is_full(error):
+            raise disk_full(path, len(content)) from error
+        raise
     sync_folder(path.parent)
 
 

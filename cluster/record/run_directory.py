@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from cluster.errors import RunError
-from cluster.record.checkpoints import Checkpoints, verify_checkpoint
+from cluster.record.checkpoints import Checkpoints, Digests, verify_checkpoint
 from cluster.record.files import append_rows, drop_rows, read_rows, replace
+from learner.checkpoint_files import WrittenFile, digests
 
 Table = Literal["metrics", "evaluations"]
 """The files of rows."""
@@ -144,17 +145,28 @@ class RunDirectory:
         """An empty folder to write a checkpoint into."""
         return self._checkpoints.begin(iteration)
 
-    def commit_checkpoint(self, partial: Path, iteration: int) -> Path:
-        """Make what was written a checkpoint, at once; where it is."""
-        return self._checkpoints.commit(partial, iteration)
+    def commit_checkpoint(
+        self, partial: Path, iteration: int, written: Mapping[Path, WrittenFile] | None = None
+    ) -> Path:
+        """Make what was written a checkpoint, at once; where it is. Of `written` no file is read again."""
+        return self._checkpoints.commit(partial, iteration, written)
+
+    def checkpoint_bytes(self) -> int:
+        """What the newest checkpoint takes on the disk; 0 where there is none."""
+        return self._checkpoints.newest_bytes()
+
+    def make_room(self, needed: int, *, standing: int, best: int | None = None) -> list[int]:
+        """Remove checkpoints older than that of iteration `standing`, but not `best`, where fewer bytes are free than
+        needed; which are gone. DiskFull where that is not enough."""
+        return self._checkpoints.make_room(needed, standing=standing, best=best)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Iteration and folder of every checkpoint whose files are there in full size, the oldest first."""
         return self._checkpoints.whole()
 
-    def newest_checkpoint(self) -> Path | None:
+    def newest_checkpoint(self, read: Digests = digests) -> Path | None:
         """The newest checkpoint whose every byte is as it was saved; None where there is none."""
-        return self._checkpoints.newest()
+        return self._checkpoints.newest(read)
 
     def verify_checkpoint(self, path: Path) -> None:
         """Raise DamagedCheckpoint unless every byte is as it was saved; call it before loading one."""

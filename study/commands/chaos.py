@@ -77,7 +77,8 @@ def _on_a_disk_of_its_own() -> int | None:
     folder = tempfile.mkdtemp(prefix="ruleshift-chaos-")
     unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     mount = f"mount -t tmpfs -o size={DISK_BYTES} tmpfs {folder}"
-    if not shutil.which("unshare") or subprocess.run([*unshare, "sh", "-c", mount], capture_output=True).returncode:
+    may_mount = shutil.which("unshare") and not subprocess.run([*unshare, "sh", "-c", mount], check=False).returncode
+    if not may_mount:
         return None
     again = [*unshare, "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-m", "study.cli", *sys.argv[1:]]
-    return subprocess.run(again, env={**os.environ, DISK: folder}).returncode
+    return subprocess.run(again, check=False, env={**os.environ, DISK: folder}).returncode

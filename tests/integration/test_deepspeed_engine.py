@@ -13,6 +13,7 @@ import torch
 from ray.exceptions import RayTaskError
 from torch import Tensor, nn
 
+from learner.checkpoint_files import CheckpointFiles, digests
 from learner.config import DeepSpeedConfig, OptimizerConfig
 from learner.deepspeed_engine import (
     CheckpointMismatch,
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.timeout(300)
 
 WIDTH = 160
 """Wide enough for matrices to be spread over ranks at stage 3."""
+ROOM = 2**30
+"""For copies of what is being written: more than there is."""
 OPTIMIZER = OptimizerConfig(
     learning_rate=1e-2,
     warmup_steps=2,
@@ -234,16 +237,26 @@ def noisy_steps(engine: DistributedEngine, steps: Sequence[int], rank: int, num_
     return reports
 
 
+def assert_written(files: CheckpointFiles) -> None:
+    """All files, as they lie on the disk."""
+    written = files.written(wait=True)
+    assert written is not None and written.fault is None
+    for path, file in written.files.items():
+        assert (path.stat().st_size, digests([path])) == (file.size, [file.sha256])
+
+
 def run_and_save(
     rank: int, num_ranks: int, sharing: DeepSpeedConfig, dtype: str, folder: Path
 ) -> tuple[dict[str, Tensor] | None, list[StepReport]]:
-    """Six steps with dropout, saved after the third."""
+    """Six steps with dropout, saved after the third and written by the end of the last."""
     engine = start(sharing, Model(dropout=0.2), dtype, PULLING)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(rank)
     noisy_steps(engine, range(3), rank, num_ranks)
-    engine.save(folder)
+    files = CheckpointFiles(room=ROOM)
+    engine.save(folder, files)
     reports = noisy_steps(engine, range(3, 6), rank, num_ranks)
+    assert_written(files)
     state = whole_state_dict(engine)
     engine.close()
     return state, reports
@@ -363,8 +376,9 @@ def restore_failure(
 
 
 def save_only(rank: int, num_ranks: int, sharing: DeepSpeedConfig, folder: Path) -> None:
-    engine = start(sharing)
-    engine.save(folder)
+    engine, files = start(sharing), CheckpointFiles(room=ROOM)
+    engine.save(folder, files)
+    assert_written(files)
     engine.close()
 
 

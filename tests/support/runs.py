@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from rollout.weight_files import FILE_PREFIX
+from tests.support.small_disk import SmallDisk
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 420
@@ -22,16 +23,25 @@ TELLING = ("-m", "tests.support.telling")
 
 
 class Run:
-    """A `ruleshift rl`, or another command, in a process of its own, and the folder of its run."""
+    """A `ruleshift rl`, or another command, in a process of its own, and the folder of its run; on a disk of its own,
+    where there is one."""
 
     def __init__(
-        self, folder: Path, *words: str, kind: str = "rl", program: Sequence[str] = PROGRAM, is_alone: bool = False
+        self,
+        folder: Path,
+        *words: str,
+        kind: str = "rl",
+        program: Sequence[str] = PROGRAM,
+        is_alone: bool = False,
+        disk: SmallDisk | None = None,
     ) -> None:
         """`program` is what is run; one that `is_alone` has a process group of its own."""
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
-        command = [sys.executable, *program, kind, *words, f"cluster.folder={folder}"]
+        runs = disk.path if disk else folder
+        command = [sys.executable, *program, kind, *words, f"cluster.folder={runs}"]
+        command = disk.inside(command, ROOT) if disk else command
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         with self._log.open("w") as log:
             options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": is_alone}
