@@ -36,7 +36,7 @@ def obey() -> None:
             raise Chaos("the environment was told to raise")
         return opened(player, *arguments)
 
-    _Player._open = open_obediently  # pyright: ignore[reportPrivateUsage]
+    _Player._open = open_obediently  # pyright: ignore
 
 
 def _is_taken(order: Path) -> bool:
@@ -63,7 +63,7 @@ def main() -> int:
         told.write_text("between")
 
     told.write_text("start")
-    Training.phase = telling
+    Training.phase = telling  # pyright: ignore
     ray.init(
         os.environ[ADDRESS],
         runtime_env={"worker_process_setup_hook": obey, "env_vars": {FOLDER: os.environ[FOLDER]}},

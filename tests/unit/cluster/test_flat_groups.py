@@ -39,6 +39,7 @@ def played(seed: int, sample: int, reward: float) -> tuple[Played, None]:
         num_right=int(reward > 0),
         traffic=Traffic(tokens=9, scored=4),
         num_context_tokens=5,
+        drawn=0,
         oldest_version=0,
     )
     return summary, None
