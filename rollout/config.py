@@ -1,6 +1,6 @@
 """The options of the rollout section."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,9 @@ class EngineConfig(BaseModel):
     """How new weights arrive: `shared_memory` on CPUs, `nccl` from other GPUs, `ipc` from the same GPU."""
     seed: int = 0
     """Of the engine's own generator; answers that name a seed do not depend on it."""
+    extra: dict[str, Any] = {}
+    """Further arguments of vLLM's AsyncEngineArgs by name, as in `{kv_cache_dtype: fp8}`. What other options set is
+    refused."""
 
 
 class RolloutConfig(BaseModel):

@@ -172,7 +172,7 @@ class _Player:
             shown_token_ids=shown_token_ids,
             images=images,
             starts_new_context=starts_new_context,
-            prompt=play.transcript.show(shown_token_ids, question, episode),
+            prompt=play.transcript.show(shown_token_ids, question, episode, images),
             has_room=play.transcript.has_room(self._config),
         )
 

@@ -171,6 +171,7 @@ class Transcript:
         self._chat = chat
         self._token_ids: list[int] = []
         self._images: list[Image] = []
+        self._digests: list[str] = []
         self._ended = False
 
     def delta(self, text: str, num_images: int) -> list[int]:
@@ -179,11 +180,20 @@ class Transcript:
             return self._chat.opening(text, num_images)
         return self._chat.follow_up(text, num_images, after_end_token=self._ended)
 
-    def show(self, delta: Sequence[int], question: Question, episode: OpenEpisode) -> Prompt:
-        """Append a question; what comes back is the whole context for the engine."""
+    def show(
+        self, delta: Sequence[int], question: Question, episode: OpenEpisode, digests: Sequence[str] = ()
+    ) -> Prompt:
+        """Append a question; what comes back is the whole context for the engine. `digests` are of its pictures, of
+        every question's or of none's."""
         self._token_ids += delta
         self._images += question.images
-        return Prompt(token_ids=list(self._token_ids), images=tuple(self._images), asked=(question, episode))
+        self._digests += digests
+        return Prompt(
+            token_ids=list(self._token_ids),
+            images=tuple(self._images),
+            digests=tuple(self._digests),
+            asked=(question, episode),
+        )
 
     def hear(self, completion: Completion) -> None:
         """Append an answer as it was sampled."""

@@ -22,12 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from vllm import SamplingParams
-from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.inputs import TokensPrompt, tokens_input
 from vllm.outputs import RequestOutput
-from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -36,12 +32,10 @@ from rollout.config import EngineConfig
 from rollout.engine import Completion, EngineError, EngineState, PolicyMismatch, Prompt, Sampling
 from rollout.episode import VersionSpan
 from rollout.probe import ProbeExpectation, largest_gap
+from rollout.vllm_options import engine_arguments, environment
+from rollout.vllm_pictures import Rendering
 
 FIRST_VERSION = 0
-PICKLING = "VLLM_ALLOW_INSECURE_SERIALIZATION"
-"""Needed where weights come as handles of a GPU's memory."""
-BATCHED_TOKENS = 8192
-"""The most tokens that an engine on CPUs reads at once."""
 
 
 class VllmEngine:
@@ -50,6 +44,7 @@ class VllmEngine:
     def __init__(self, llm: AsyncLLM, model: Path, forbidden_token_ids: Sequence[int]) -> None:
         """Use `start`."""
         self._llm = llm
+        self._render = Rendering(llm)
         self._model = model
         self._processes = list(llm.engine_core.resources.engine_manager.processes)  # pyright: ignore
         self._version = FIRST_VERSION
@@ -70,9 +65,9 @@ class VllmEngine:
         `forbidden_token_ids` are never drawn: those that stand for pictures, the padding. Log-probabilities are then
         of the distribution without them, so the learner has to leave them out as well.
         """
-        with _environment(config):
+        with environment(config), _refusals(config):
             logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
-            llm = AsyncLLM.from_engine_args(_engine_args(model, config))
+            llm = AsyncLLM.from_engine_args(engine_arguments(model, config))
         engine = cls(llm, model, forbidden_token_ids)
         with engine._named_errors("starting"):
             await engine._llm.update_weight_version(str(FIRST_VERSION))
@@ -115,14 +110,6 @@ class VllmEngine:
         expanded = {position for place in positions for position in range(place.offset, place.offset + place.length)}
         logprobs = output.prompt_logprobs.logprobs  # pyright: ignore
         return [logprob for position, logprob in enumerate(logprobs, start=1) if position not in expanded]
-
-    async def _render(self, prompt: Prompt) -> Any:
-        """vLLM's form of a prompt; pictures are resized and their placeholders expanded here."""
-        if not prompt.images:
-            return tokens_input(prompt.token_ids)
-        data = TokensPrompt(prompt_token_ids=prompt.token_ids, multi_modal_data={"image": list(prompt.images)})
-        [rendered] = await self._llm.renderer.render_cmpl_async([data])
-        return rendered
 
     async def _run(self, rendered: Any, params: SamplingParams) -> RequestOutput:
         """The only output of one request."""
@@ -233,66 +220,20 @@ class VllmEngine:
             raise EngineError(f"the vLLM engine of {self._model} failed while {when}: {error}") from error
 
 
+@contextmanager
+def _refusals(config: EngineConfig) -> Iterator[None]:
+    """What vLLM says of arguments that it does not take; ours it takes."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not config.extra:
+            raise
+        raise EngineError(
+            f"rollout.engine.extra={config.extra}: vLLM does not start with it ({error}); change it or leave it out"
+        ) from error
+
+
 def _params(**options: Any) -> SamplingParams:
     """For one request, which is answered once, with token ids; they are its own, so that vLLM need not clone them."""
     final = RequestOutputKind.FINAL_ONLY
     return SamplingParams(flat_logprobs=True, detokenize=False, output_kind=final, skip_clone=True, **options)
-
-
-def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
-    """What differs between devices differs here."""
-    on_cpu = current_platform.is_cpu()
-    return AsyncEngineArgs(
-        model=str(model),
-        dtype=config.dtype,
-        seed=config.seed,
-        max_model_len=config.max_context_tokens,
-        max_num_seqs=config.max_sequences,
-        tensor_parallel_size=config.tensor_parallel_size,
-        distributed_executor_backend="uni" if config.tensor_parallel_size == 1 else "mp",
-        gpu_memory_utilization=config.gpu_memory_fraction,
-        kv_cache_memory_bytes=int(config.cpu_cache_gib * 2**30) if on_cpu else None,
-        # Only whole blocks are shared between the turns of an episode; vLLM's 128 tokens on CPUs are often a turn.
-        block_size=32 if on_cpu else None,
-        # A prompt that is cut in two makes vLLM turn a seeded generator back, which those of CPUs cannot do.
-        enable_chunked_prefill=False if on_cpu else None,
-        max_num_batched_tokens=max(BATCHED_TOKENS, config.max_context_tokens) if on_cpu else None,
-        enforce_eager=on_cpu,  # compiling takes longer to start, and was no faster for small models
-        logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
-        enable_sleep_mode=config.sleeps,
-        weight_transfer_config=WeightTransferConfig(backend=config.weight_transfer),
-        # This cache lives in two processes that must see the same requests; a request that is cancelled between them
-        # would leave them apart. Pictures are prepared once for each turn instead.
-        mm_processor_cache_gb=0,
-        disable_log_stats=True,
-        use_tqdm_on_load=False,
-    )
-
-
-@contextmanager
-def _environment(config: EngineConfig) -> Iterator[None]:
-    """What vLLM's processes read from the environment when they start; what is set already stays as it is."""
-    defaults = {
-        # vLLM warns of every layer that has nothing to load, at each update; whether weights are right, the probe says.
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        **({PICKLING: "1"} if config.weight_transfer == "ipc" else {}),
-    }
-    if current_platform.is_cpu():
-        # One core is for this process. More threads than cores that are free cost a factor of ten: they spin.
-        defaults["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) - 1))
-        # Bound threads would share the first cores with those of every other engine on the machine.
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        # For every number of rows oneDNN compiles another product of matrices, of 0.4 MiB, and keeps 1,024 of them:
-        # memory would grow for thousands of episodes. The layers of a step still share one; compiling takes 0.2 ms.
-        defaults["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "32"
-        if config.tensor_parallel_size == 1:
-            # On CPUs it takes this to have the model in the scheduler's process: one process and ten seconds less.
-            defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added.keys() - {PICKLING}:  # on which both ends of vLLM's pipes must agree as long as they last
-            os.environ.pop(name, None)

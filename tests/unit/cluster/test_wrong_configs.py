@@ -502,6 +502,20 @@ WRONG = [
         "set zero_stage to 1",
     ),
     Wrong(
+        "an engine argument that vLLM does not have",
+        ("rollout.engine.extra.kv_cache_dtpye=fp8",),
+        "rollout.engine.extra.kv_cache_dtpye=fp8",
+        "no such engine argument",
+        "did you mean 'kv_cache_dtype'?",
+    ),
+    Wrong(
+        "an engine argument that another option sets",
+        ("rollout.engine.extra.max_model_len=4096",),
+        "rollout.engine.extra.max_model_len=4096",
+        "rollout.engine.max_context_tokens sets it",
+        "leave it out",
+    ),
+    Wrong(
         "a tracker that is not installed",
         ("cluster.tracking.wandb_project=mine",),
         "cluster.tracking.wandb_project=mine",
