@@ -6,6 +6,7 @@
 The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `rollout/receivers.py`.
 """
 
+import asyncio
 import os
 import sys
 import time
@@ -18,7 +19,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError
 
-from envs.catalog import make_environment
+from envs.catalog import shared_environment
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, EngineState
@@ -121,7 +122,7 @@ class RolloutWorker:
         self, env_config: EnvConfig, verifier_config: VerifierConfig, tasks: Sequence[Task], config: RolloutConfig
     ) -> AsyncIterator[Episode | Played]:
         """Each episode as it ends, and behind it what it was."""
-        env = make_environment(env_config, verifier_config)
+        env = await asyncio.to_thread(shared_environment, env_config, verifier_config)
         async for episode in play_tasks(env, self.engine, self._chat, tasks, config):
             yield episode
             yield Played.of(episode, self._chat)
