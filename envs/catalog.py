@@ -11,7 +11,6 @@ import envs
 from envs.protocol import Env, EnvConfig, EnvError
 from verifier.config import VerifierConfig
 
-
 _shared: dict[tuple[str, str], Env] = {}
 _making: dict[tuple[str, str], Lock] = {}
 

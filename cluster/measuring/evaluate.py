@@ -18,18 +18,19 @@ from ray.exceptions import RayTaskError
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
 from cluster.groups.actors import Actors
+from cluster.groups.demonstrating import Demonstrating
 from cluster.measuring.measures import evaluate_episodes
 from cluster.record.console import Progress
 from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
-from envs.catalog import make_environment
+from envs.catalog import shared_environment
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
-from learner.demonstrations.make import make_demonstrations, to_episode
+from learner.demonstrations.make import make_demonstrations
 from learner.worker import Item
 from rollout.play import Task
-from rollout.traffic import Traffic, total, traffic_of
+from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
 from verifier.config import VerifierConfig
 
@@ -41,6 +42,7 @@ class Evaluator:
         self._config, self._actors, self._directory, self._chat = config, actors, directory, chat
         self._environments = suite_environments(config)
         self._training_targets: Any = None
+        self._held_out: list[Item] = []
 
     def run(
         self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress
@@ -88,14 +90,10 @@ class Evaluator:
         count = self._config.evaluation.generalisation_loss
         if not count:
             return {}, Traffic()
-        env = make_environment(self._config.env, self._config.verifier)
-        data = DemonstrationConfig(count=count, split="validation")
-        items = []
-        for demonstration in make_demonstrations(env, data):
-            episode = to_episode(demonstration, self._chat)
-            length = total(traffic_of(episode, self._chat)).tokens
-            items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
-        loss, traffic = self._actors.learner.loss_of(items)
+        if not self._held_out:
+            demonstrating = Demonstrating(self._config.env, self._config.verifier, self._chat)
+            self._held_out = list(demonstrating.made(DemonstrationConfig(count=count, split="validation")))
+        loss, traffic = self._actors.learner.loss_of(self._held_out)
         return {"generalisation_loss": loss}, traffic
 
     def _play(self, suite: str, temperature: float, most: int | None = None) -> tuple[list[Any], Traffic]:
@@ -193,7 +191,7 @@ def _targets(env: EnvConfig, verifier: VerifierConfig, data: DemonstrationConfig
     """Every answer that imitation learns."""
     return frozenset(
         turn.answer
-        for demonstration in make_demonstrations(make_environment(env, verifier), data)
+        for demonstration in make_demonstrations(shared_environment(env, verifier), data, draws=False)
         for turn in demonstration.turns
         if turn.is_learned
     )

@@ -66,9 +66,8 @@ async def test_what_is_prepared_lasts_as_long_as_someone_holds_the_picture(pictu
 async def test_cancelled_answers_leave_nothing_behind_and_nothing_in_disorder(picture: Pair) -> None:
     sampling = Sampling(max_tokens=200, seed=3)
     for seed in range(2, 12):
-        asked = [
-            asyncio.create_task(picture.engine.generate(one, sampling)) for one in shown(picture, seed, named=True)
-        ]
+        prompts = shown(picture, seed, named=True)
+        asked = [asyncio.create_task(picture.engine.generate(one, sampling)) for one in prompts]
         await asyncio.sleep(0.003 * seed)
         for one in asked:
             one.cancel()

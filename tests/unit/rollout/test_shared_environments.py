@@ -49,15 +49,16 @@ def test_a_worker_plays_on_while_an_environment_is_made(late: Any, tmp_path: Pat
     worker._engine = ScriptedEngine(worker._chat, expert)  # pyright: ignore[reportAttributeAccessIssue]
     plain = make_environment(find_environment("add_up").Config(name="add_up"), VERIFIER).config
     options = RolloutConfig(max_answer_tokens=200)
-    ended: list[str] = []
+    before = late.Environment.num_made
+    ended: list[tuple[str, int]] = []
 
     async def play(env: EnvConfig) -> None:
         async for one in worker.play(env, VERIFIER, [Task(seed=seed) for seed in range(4)], options):
             if isinstance(one, Played):
-                ended.append(env.name)
+                ended.append((env.name, late.Environment.num_made - before))
 
     async def both() -> None:
         await asyncio.gather(play(config(late, 1.5, hangs=(9,))), play(plain))
 
     asyncio.run(both())
-    assert ended == ["add_up"] * 4 + ["unreliable"] * 4
+    assert ended == [("add_up", 0)] * 4 + [("unreliable", 1)] * 4
