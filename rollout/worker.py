@@ -10,7 +10,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,7 @@ from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, EngineState
 from rollout.episode import Episode, EpisodeEnd
-from rollout.play import Task, play_tasks
+from rollout.play import Round, Task, play_rounds
 from rollout.probe import ProbeExpectation
 from rollout.receivers import WorkerDied, own_place
 from rollout.traffic import Traffic, total, traffic_of
@@ -33,6 +34,8 @@ from rollout.vllm_engine import VllmEngine
 from rollout.weight_files import file_with
 from rollout.weight_transfer import Place
 from verifier.config import VerifierConfig
+
+NO_ROUNDS: Mapping[str, Round] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class Played:
         return self.traffic.scored
 
     @classmethod
-    def of(cls, episode: Episode, chat: ChatTokens) -> Self:
+    def of(cls, episode: Episode, chat: ChatTokens, of_round: str = "") -> Self:
         """The summary of an episode."""
         before = num_context_tokens = 0
         traffic = list(traffic_of(episode, chat))
@@ -80,7 +83,7 @@ class Played:
             num_context_tokens += before - added.scored
         versions = [span.version for turn in episode.turns for span in turn.policy_versions]
         return cls(
-            task=Task(seed=episode.seed, split=episode.split, sample=episode.sample),
+            task=Task(seed=episode.seed, split=episode.split, sample=episode.sample, round=of_round),
             part=episode.part,
             end=episode.end,
             error=episode.error,
@@ -119,13 +122,23 @@ class RolloutWorker:
         return self._engine
 
     async def play(
-        self, env_config: EnvConfig, verifier_config: VerifierConfig, tasks: Sequence[Task], config: RolloutConfig
+        self,
+        env: EnvConfig,
+        verifier: VerifierConfig,
+        tasks: Sequence[Task],
+        config: RolloutConfig,
+        rounds: Mapping[str, Round] = NO_ROUNDS,
     ) -> AsyncIterator[Episode | Played]:
-        """Each episode as it ends, and behind it what it was."""
-        env = await asyncio.to_thread(shared_environment, env_config, verifier_config)
-        async for episode in play_tasks(env, self.engine, self._chat, tasks, config):
-            yield episode
-            yield Played.of(episode, self._chat)
+        """Each episode as it ends, and behind it what it was; tasks of a round are asked what that says."""
+        rounds = {"": Round(env=env, verifier=verifier, temperature=config.temperature), **rounds}
+        ways = {}
+        for name in {task.round for task in tasks}:
+            asks = await asyncio.to_thread(shared_environment, rounds[name].env, rounds[name].verifier)
+            ways[name] = asks, rounds[name].temperature
+        async with aclosing(play_rounds(ways, self.engine, self._chat, tasks, config)) as played:
+            async for task, episode in played:
+                yield episode
+                yield Played.of(episode, self._chat, task.round)
 
     async def process_id(self) -> int:
         """Which process of its host this is."""
@@ -190,9 +203,10 @@ def stream(
     verifier_config: VerifierConfig,
     tasks: Sequence[Task],
     config: RolloutConfig,
+    rounds: Mapping[str, Round] = NO_ROUNDS,
 ) -> Iterator[tuple[Played, Any]]:
     """What was played and the reference to its episode, as episodes end; the episodes themselves are not fetched."""
-    references = worker.play.options(num_returns="streaming").remote(env_config, verifier_config, tasks, config)
+    references = worker.play.options(num_returns="streaming").remote(env_config, verifier_config, tasks, config, rounds)
     num_played = 0
     try:
         for reference in references:

@@ -10,7 +10,7 @@ at once (task_queue.py). Its successor starts meanwhile, in the background, and 
 it has the newest weights; before that it plays nothing. The states that a worker goes through are in worker_states.py.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -25,9 +25,9 @@ from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, 
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError
-from rollout.play import Task
+from rollout.play import Round, Task
 from rollout.receivers import Receivers, WorkerDied
-from rollout.worker import Played, stream
+from rollout.worker import NO_ROUNDS, Played, stream
 from verifier.config import VerifierConfig
 
 ReportT = TypeVar("ReportT")
@@ -103,9 +103,15 @@ class RolloutGroup:
         return [worker for worker in self._workers if worker.has_started]
 
     def play(
-        self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig, adopt: Adopt
+        self,
+        tasks: Sequence[Task],
+        env: EnvConfig,
+        verifier: VerifierConfig,
+        config: RolloutConfig,
+        adopt: Adopt,
+        rounds: Mapping[str, Round] = NO_ROUNDS,
     ) -> Iterator[tuple[Played, Any]]:
-        """Each task's summary and the reference of its episode, once."""
+        """Each task's summary and the reference of its episode, once; tasks of a round are asked what that says."""
         if self._sleeps:
             self._everyone("wake")
         # A worker that is alone has nobody to leave anything to.
@@ -114,7 +120,7 @@ class RolloutGroup:
 
         def follow(worker: Worker, portion: Sequence[Task]) -> None:
             try:
-                for pair in stream(worker.name, worker.actor, env, verifier, portion, config):
+                for pair in stream(worker.name, worker.actor, env, verifier, portion, config, rounds):
                     heard.put((worker, pair))
             except BaseException as error:
                 heard.put((worker, error))

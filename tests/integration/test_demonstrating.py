@@ -1,6 +1,5 @@
 """Demonstrations that Ray tasks make are those of one thread: as many, in that order, to the last byte."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,10 @@ def cluster() -> None:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is made here, and the rest by tasks of few."""
     monkeypatch.setattr(demonstrating, "PATIENCE_SECONDS", -1.0)
     monkeypatch.setattr(demonstrating, "CHUNK", 3)
-    yield
 
 
 def by(chat: ChatTokens, file: str, *options: str) -> Demonstrating:
@@ -51,7 +49,7 @@ def plain(by: Demonstrating, data: DemonstrationConfig) -> list[Episode]:
 
 def told(items: list[Item], by: Demonstrating) -> list[Any]:
     """What the learner would fetch, and what is known of it without."""
-    episodes = [ray.get(item.episode) for item in items]
+    episodes: list[Episode] = ray.get([item.episode for item in items])
     assert [item_of(item.episode, episode, by.chat) for item, episode in zip(items, episodes, strict=True)] == items
     return list(map(all_facts, episodes))
 
