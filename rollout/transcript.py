@@ -172,6 +172,7 @@ class Transcript:
         self._token_ids: list[int] = []
         self._images: list[Image] = []
         self._digests: list[str] = []
+        self._began_with: int | None = None
         self._ended = False
 
     def delta(self, text: str, num_images: int) -> list[int]:
@@ -192,12 +193,15 @@ class Transcript:
             token_ids=list(self._token_ids),
             images=tuple(self._images),
             digests=tuple(self._digests),
+            began_with=self._began_with,
             asked=(question, episode),
         )
 
     def hear(self, completion: Completion) -> None:
         """Append an answer as it was sampled."""
         self._token_ids += completion.token_ids
+        if self._began_with is None:
+            self._began_with = min((span.version for span in completion.versions), default=None)
         self._ended = completion.token_ids[-1:] != [] and completion.token_ids[-1] in self._chat.end_token_ids
 
     @property

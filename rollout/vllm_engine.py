@@ -9,6 +9,9 @@
 
 An update keeps running answers: they freeze, their keys and values are thrown away, and they go on under the new
 weights. Nothing that unverified weights drew leaves `generate`.
+
+Where keys and values are kept instead (`rollout.keep_cache`), a dialogue shares them only with those that began under
+the same version, and its tokens say which that was: who drops what is too old drops such dialogues with it.
 """
 
 import asyncio
@@ -41,7 +44,7 @@ FIRST_VERSION = 0
 class VllmEngine:
     """A model in vLLM's own processes. Use it from one event loop."""
 
-    def __init__(self, llm: AsyncLLM, model: Path, forbidden_token_ids: Sequence[int]) -> None:
+    def __init__(self, llm: AsyncLLM, model: Path, forbidden_token_ids: Sequence[int], keeps_cache: bool) -> None:
         """Use `start`."""
         self._llm = llm
         self._render = Rendering(llm)
@@ -57,10 +60,18 @@ class VllmEngine:
         self._trouble: EngineError | None = None
         self._update_is_open = False
         self._asleep: list[str] = []
+        self._keeps_cache = keeps_cache
 
     @classmethod
-    async def start(cls, model: Path, config: EngineConfig, *, forbidden_token_ids: Sequence[int] = ()) -> Self:
-        """Load the model of a folder; it is version 0.
+    async def start(
+        cls,
+        model: Path,
+        config: EngineConfig,
+        *,
+        forbidden_token_ids: Sequence[int] = (),
+        keeps_cache: bool = False,
+    ) -> Self:
+        """Load the model of a folder; it is version 0. `keeps_cache`: an update leaves keys and values as they are.
 
         `forbidden_token_ids` are never drawn: those that stand for pictures, the padding. Log-probabilities are then
         of the distribution without them, so the learner has to leave them out as well.
@@ -68,14 +79,14 @@ class VllmEngine:
         with environment(config), _refusals(config):
             logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
             llm = AsyncLLM.from_engine_args(engine_arguments(model, config))
-        engine = cls(llm, model, forbidden_token_ids)
+        engine = cls(llm, model, forbidden_token_ids, keeps_cache)
         with engine._named_errors("starting"):
             await engine._llm.update_weight_version(str(FIRST_VERSION))
         return engine
 
     @property
     def state(self) -> EngineState:
-        """READY from the start, STALE from `start_weight_update` until `verify` passes."""
+        """READY from the start, STALE from `sleep` or `start_weight_update` until `verify` passes."""
         return EngineState.READY if self._settled.is_set() and self._trouble is None else EngineState.STALE
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
@@ -83,19 +94,23 @@ class VllmEngine:
         # `logprobs=0`: of the drawn token alone.
         params = _params(**asdict(sampling), logit_bias=self._logit_bias, logprobs=0)
         await self._until_settled()
-        output = await self._run(await self._render(prompt), params)
+        began = self._version if prompt.began_with is None else prompt.began_with
+        salt = str(began) if self._keeps_cache else None
+        output = await self._run(await self._render(prompt, salt), params)
         await self._until_settled()  # an update may have begun: its weights drew the rest, and may be wrong
         drawn = output.outputs[0]
         if drawn.finish_reason not in ("stop", "length"):
             # Only `verify` drops answers; should right weights have come since, this one still began under wrong ones.
             raise PolicyMismatch(f"an answer of {self._model} was dropped: it was drawn by weights that did not match")
+        spans = [VersionSpan(int(span.version), span.start, span.end) for span in drawn.weight_versions or ()]
+        if self._keeps_cache and prompt.began_with is None and (not spans or spans[0].version > began):
+            # It waited while an update came, and may have read what the version before had kept of such a prompt.
+            spans.insert(0, VersionSpan(began, 0, 0))
         return Completion(
             token_ids=list(drawn.token_ids),
             logprobs=drawn.logprobs.logprobs,  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
             finish="stop" if drawn.finish_reason == "stop" else "length",
-            versions=tuple(
-                VersionSpan(int(span.version), span.start, span.end) for span in drawn.weight_versions or ()
-            ),
+            versions=tuple(spans),
         )
 
     async def score(self, prompts: Sequence[Prompt]) -> list[list[float]]:
@@ -152,7 +167,8 @@ class VllmEngine:
         with self._named_errors("an update finished"):
             await self._llm.finish_weight_update(weight_version=str(version))
             self._update_is_open = False
-            await self._llm.reset_prefix_cache(reset_running_requests=True)
+            if not self._keeps_cache:
+                await self._llm.reset_prefix_cache(reset_running_requests=True)
             await self._llm.reset_encoder_cache()
             await self.wake()  # until here the learner and the loading may need the room
             await self._llm.resume_generation()
@@ -175,10 +191,11 @@ class VllmEngine:
         raise self._trouble
 
     async def sleep(self) -> None:
-        """Give the GPU's memory back; weights wait in host memory, keys and values are dropped."""
+        """Give the GPU's memory back: keys and values are dropped, and so are weights, which an update will bring."""
         if not self._asleep:
+            self._settled.clear()
             with self._named_errors("it went to sleep"):
-                await self._llm.sleep(level=1)
+                await self._llm.sleep(level=2)
             self._asleep = ["weights", "kv_cache"]
 
     async def wake(self, up_to: str = "kv_cache") -> None:

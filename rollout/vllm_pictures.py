@@ -34,11 +34,13 @@ class Rendering:
         # where the two are off.
         self._renderer._mm_processor_only_cache = self.pictures
 
-    async def __call__(self, prompt: Prompt) -> Any:
-        """vLLM's form of it."""
+    async def __call__(self, prompt: Prompt, salt: str | None = None) -> Any:
+        """vLLM's form of it; with a `salt`, it shares keys and values with prompts of the same salt alone."""
         if not prompt.images:
-            return tokens_input(prompt.token_ids)
+            return tokens_input(prompt.token_ids, cache_salt=salt)
         data = TokensPrompt(prompt_token_ids=prompt.token_ids, multi_modal_data={"image": list(prompt.images)})
+        if salt is not None:
+            data["cache_salt"] = salt
         if prompt.digests:
             self.pictures.hold(prompt)
             data["multi_modal_uuids"] = {"image": list(prompt.digests)}

@@ -110,7 +110,10 @@ class RolloutWorker:
         """Load the policy; the seconds that it took."""
         started = time.monotonic()
         self._engine = await VllmEngine.start(
-            self._model, self._config.engine, forbidden_token_ids=self._chat.forbidden_token_ids
+            self._model,
+            self._config.engine,
+            forbidden_token_ids=self._chat.forbidden_token_ids,
+            keeps_cache=self._config.keep_cache == "within_lag",
         )
         return time.monotonic() - started
 

@@ -107,6 +107,8 @@ class Actors:
     def at_work(self) -> Iterator[None]:
         """The learner has what it needs to step, and the GPUs that it shares."""
         with self._rollouts.asleep():
+            if self._config.rollout.engine.sleeps:
+                self._pushed_version = NOTHING  # engines that sleep have no weights
             if self._config.learner.rests:
                 self.learner.work()
             yield

@@ -502,6 +502,20 @@ WRONG = [
         "set zero_stage to 1",
     ),
     Wrong(
+        "keys and values of older weights where none may be older",
+        ("rollout.keep_cache=within_lag", "learner.loss.importance_cap=2.0"),
+        "rollout.keep_cache=within_lag",
+        "with rollout.max_policy_lag=0 nothing weighs",
+        "rollout.max_policy_lag=1 and learner.loss.importance_cap=2.0",
+    ),
+    Wrong(
+        "keys and values of older weights, and nothing that weighs them",
+        ("rollout.keep_cache=within_lag", "rollout.max_policy_lag=1"),
+        "rollout.keep_cache=within_lag",
+        "with learner.loss.importance_cap=null nothing weighs",
+        "set it to never",
+    ),
+    Wrong(
         "an engine argument that vLLM does not have",
         ("rollout.engine.extra.kv_cache_dtpye=fp8",),
         "rollout.engine.extra.kv_cache_dtpye=fp8",
