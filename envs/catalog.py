@@ -4,11 +4,15 @@ import pkgutil
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
+from threading import Lock
 from types import ModuleType
 
 import envs
 from envs.protocol import Env, EnvConfig, EnvError
 from verifier.config import VerifierConfig
+
+_shared: dict[tuple[str, str], Env] = {}
+_making: dict[tuple[str, str], Lock] = {}
 
 
 class UnknownEnvironment(EnvError):
@@ -39,3 +43,13 @@ def summary(name: str) -> str:
 def make_environment(config: EnvConfig, verifier_config: VerifierConfig) -> Env:
     """The environment that the config names."""
     return find_environment(config.name).Environment(config, verifier_config)
+
+
+def shared_environment(config: EnvConfig, verifier_config: VerifierConfig) -> Env:
+    """The same one for equal options, in all threads of this process: a city may take minutes to draw. Who asks while
+    it is made waits for it."""
+    key = (config.model_dump_json(), verifier_config.model_dump_json())
+    with _making.setdefault(key, Lock()):
+        if key not in _shared:
+            _shared[key] = make_environment(config, verifier_config)
+        return _shared[key]

@@ -1,6 +1,6 @@
 """The options of the rollout section."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,11 +24,15 @@ class EngineConfig(BaseModel):
     cpu_cache_gib: float = Field(default=1.0, gt=0)
     """Memory for keys and values where there is no GPU, in GiB."""
     sleeps: bool = False
-    """Whether the engine gives its GPU memory back while the learner learns; wanted where both share GPUs."""
+    """Whether the engine gives its GPU memory back while the learner learns; wanted where both share GPUs. Its weights
+    are given up then, and come again with the next update."""
     weight_transfer: Literal["shared_memory", "nccl", "ipc"] = "shared_memory"
     """How new weights arrive: `shared_memory` on CPUs, `nccl` from other GPUs, `ipc` from the same GPU."""
     seed: int = 0
     """Of the engine's own generator; answers that name a seed do not depend on it."""
+    extra: dict[str, Any] = {}
+    """Further arguments of vLLM's AsyncEngineArgs by name, as in `{kv_cache_dtype: fp8}`. What other options set is
+    refused."""
 
 
 class RolloutConfig(BaseModel):
@@ -51,5 +55,9 @@ class RolloutConfig(BaseModel):
     max_policy_lag: int = Field(default=0, ge=0, le=8)
     """0: every episode is played by the newest policy. 1 or more: episodes are played while the learner learns, and
     dropped when one of their tokens is more than this many versions old."""
+    keep_cache: Literal["never", "within_lag"] = "never"
+    """Whether dialogues in play keep their keys and values when new weights come. `never`: all are computed again, by
+    the new weights. `within_lag`: they are kept, so that a token may be drawn by several versions together, which only
+    importance weights put right: it needs `max_policy_lag` of at least 1 and `learner.loss.importance_cap`."""
     max_failed_fraction: float = Field(default=0.1, ge=0, le=1)
     """The share of an iteration's episodes that may fail by a fault of the environment before the run stops."""

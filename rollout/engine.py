@@ -41,6 +41,11 @@ class Prompt:
 
     token_ids: list[int]
     images: tuple[Image, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Equal for equal pictures, one for each, or none: with them, an engine prepares a picture once for all prompts
+    that show it."""
+    began_with: int | None = None
+    """The oldest version of the policy that drew anything in this dialogue; None before its first answer."""
     asked: tuple[Question, OpenEpisode] | None = None
     """What the tokens ask, for scripts that demonstrate or err; a model never looks here."""
 

@@ -1,6 +1,7 @@
 """Plays episodes: many at once, each handed out as it ends.
 
     play_tasks(env, engine, chat, tasks, config)  ⇢  Episode, Episode, …      (an asynchronous iterator)
+    play_rounds(ways, engine, chat, tasks, …)     ⇢  (Task, Episode), …       of several environments at once
 
     one episode:   question ─▶ tokens ─▶ engine ─▶ tokens ─▶ words ─▶ verdict ─▶ next question ─▶ tokens, or the end
                    └ environment thread ┘└ event loop ┘└─────────── environment thread ────────────────┘
@@ -15,9 +16,10 @@ import hashlib
 import io
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,11 +27,12 @@ import numpy as np
 from PIL.Image import Image
 
 from envs.mixture import part_of
-from envs.protocol import Env, OpenEpisode, Question, Split
+from envs.protocol import Env, EnvConfig, OpenEpisode, Question, Split
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from rollout.episode import Episode, EpisodeEnd, Turn
 from rollout.transcript import ChatTokens, Transcript
+from verifier.config import VerifierConfig
 from verifier.protocol import Verdict
 
 ResultT = TypeVar("ResultT")
@@ -44,6 +47,20 @@ class Task:
     sample: int = 0
     draw: str | None = None
     """Makes what is drawn repeatable: plays of a task with equal weights and an equal `draw` are equal."""
+    round: str = ""
+    """Which of the rounds that are played at once it is of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What tasks of one kind are asked, where several kinds are played at once."""
+
+    env: EnvConfig
+    """The environment."""
+    verifier: VerifierConfig
+    """How answers are scored."""
+    temperature: float
+    """At which they are drawn."""
 
 
 class _EnvironmentFailed(Exception):
@@ -92,14 +109,31 @@ async def play_tasks(
     env: Env, engine: RolloutEngine, chat: ChatTokens, tasks: Iterable[Task], config: RolloutConfig
 ) -> AsyncIterator[Episode]:
     """Every task once, in the order in which they end; at most `episodes_in_flight` at a time."""
+    ways = {"": (env, config.temperature)}
+    async with aclosing(play_rounds(ways, engine, chat, (replace(task, round="") for task in tasks), config)) as played:
+        async for _, episode in played:
+            yield episode
+
+
+async def play_rounds(
+    ways: Mapping[str, tuple[Env, float]],
+    engine: RolloutEngine,
+    chat: ChatTokens,
+    tasks: Iterable[Task],
+    config: RolloutConfig,
+) -> AsyncGenerator[tuple[Task, Episode]]:
+    """The same, each task with its episode: `ways` has for each round who asks, and the temperature."""
     waiting = iter(tasks)
     threads = ThreadPoolExecutor(config.environment_threads, thread_name_prefix="environment")
-    player = _Player(env, engine, chat, config, threads)
-    playing: set[asyncio.Task[Episode]] = set()
+    players = {
+        name: _Player(env, engine, chat, config.model_copy(update={"temperature": temperature}), threads)
+        for name, (env, temperature) in ways.items()
+    }
+    playing: set[asyncio.Task[tuple[Task, Episode]]] = set()
     try:
         while True:
             free = config.episodes_in_flight - len(playing)
-            playing |= {asyncio.create_task(player.play(task)) for task in islice(waiting, free)}
+            playing |= {asyncio.create_task(players[task.round].play(task)) for task in islice(waiting, free)}
             if not playing:
                 return
             done, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
@@ -114,16 +148,18 @@ async def play_tasks(
 
 
 class _Player:
-    """What all episodes of one call share."""
+    """What all episodes of one round share."""
 
     def __init__(
         self, env: Env, engine: RolloutEngine, chat: ChatTokens, config: RolloutConfig, threads: Executor
     ) -> None:
         self._env, self._engine, self._chat, self._config, self._threads = env, engine, chat, config, threads
 
-    async def play(self, task: Task) -> Episode:
+    async def play(self, task: Task) -> tuple[Task, Episode]:
         """One episode, whatever becomes of it."""
-        play = _Play(task, Transcript(self._chat))
+        return task, await self._episode(_Play(task, Transcript(self._chat)))
+
+    async def _episode(self, play: _Play) -> Episode:
         try:
             async with asyncio.timeout(self._config.episode_timeout_seconds):
                 return play.ended(self._env, await self._turns(play))
@@ -172,7 +208,7 @@ class _Player:
             shown_token_ids=shown_token_ids,
             images=images,
             starts_new_context=starts_new_context,
-            prompt=play.transcript.show(shown_token_ids, question, episode),
+            prompt=play.transcript.show(shown_token_ids, question, episode, images),
             has_room=play.transcript.has_room(self._config),
         )
 

@@ -10,7 +10,7 @@ workers and for a thousand.
 """
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,12 +19,13 @@ from ray.exceptions import ObjectLostError, RayActorError
 
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
-from rollout.play import Task
+from rollout.play import Round, Task
 from rollout.receivers import WorkerDied
 from verifier.config import VerifierConfig
 
 WorkerT = TypeVar("WorkerT", bound=Hashable)
 
+NO_ROUNDS: Mapping[str, Round] = {}
 PAUSE = 9.0
 """Times as long as it takes to ask all who has something, nobody is asked again."""
 SHORT_SECONDS = 0.001
@@ -46,8 +47,16 @@ class _Stream:
 class Streams(Generic[WorkerT]):
     """All calls that play; use it from one thread."""
 
-    def __init__(self, env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig) -> None:
-        self._env, self._verifier, self._config = env, verifier, config
+    def __init__(
+        self,
+        env: EnvConfig,
+        verifier: VerifierConfig,
+        config: RolloutConfig,
+        rounds: Mapping[str, Round] = NO_ROUNDS,
+    ) -> None:
+        """Tasks of a round are asked what that says, others what these say."""
+        self._asked = env, verifier
+        self._played = config, rounds
         self._open: dict[Any, _Stream] = {}
         self._quiet_until = 0.0
 
@@ -58,7 +67,7 @@ class Streams(Generic[WorkerT]):
     def open(self, worker: WorkerT, name: str, actor: Any, tasks: Sequence[Task]) -> None:
         """Have an actor play these too."""
         call = actor.play.options(num_returns="streaming")
-        references = call.remote(self._env, self._verifier, tasks, self._config)
+        references = call.remote(*self._asked, tasks, *self._played)
         self._open[references] = _Stream(worker, name, len(tasks))
 
     def ended(self, seconds: float) -> list[tuple[WorkerT, Any]]:

@@ -171,6 +171,8 @@ class Transcript:
         self._chat = chat
         self._token_ids: list[int] = []
         self._images: list[Image] = []
+        self._digests: list[str] = []
+        self._began_with: int | None = None
         self._ended = False
 
     def delta(self, text: str, num_images: int) -> list[int]:
@@ -179,15 +181,27 @@ class Transcript:
             return self._chat.opening(text, num_images)
         return self._chat.follow_up(text, num_images, after_end_token=self._ended)
 
-    def show(self, delta: Sequence[int], question: Question, episode: OpenEpisode) -> Prompt:
-        """Append a question; what comes back is the whole context for the engine."""
+    def show(
+        self, delta: Sequence[int], question: Question, episode: OpenEpisode, digests: Sequence[str] = ()
+    ) -> Prompt:
+        """Append a question; what comes back is the whole context for the engine. `digests` are of its pictures, of
+        every question's or of none's."""
         self._token_ids += delta
         self._images += question.images
-        return Prompt(token_ids=list(self._token_ids), images=tuple(self._images), asked=(question, episode))
+        self._digests += digests
+        return Prompt(
+            token_ids=list(self._token_ids),
+            images=tuple(self._images),
+            digests=tuple(self._digests),
+            began_with=self._began_with,
+            asked=(question, episode),
+        )
 
     def hear(self, completion: Completion) -> None:
         """Append an answer as it was sampled."""
         self._token_ids += completion.token_ids
+        if self._began_with is None:
+            self._began_with = min((span.version for span in completion.versions), default=None)
         self._ended = completion.token_ids[-1:] != [] and completion.token_ids[-1] in self._chat.end_token_ids
 
     @property

@@ -9,6 +9,9 @@
 
 An update keeps running answers: they freeze, their keys and values are thrown away, and they go on under the new
 weights. Nothing that unverified weights drew leaves `generate`.
+
+Where keys and values are kept instead (`rollout.keep_cache`), a dialogue shares them only with those that began under
+the same version, and its tokens say which that was: who drops what is too old drops such dialogues with it.
 """
 
 import asyncio
@@ -22,12 +25,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from vllm import SamplingParams
-from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.inputs import TokensPrompt, tokens_input
 from vllm.outputs import RequestOutput
-from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -37,21 +36,20 @@ from rollout.engine import Completion, EngineError, EngineState, PolicyMismatch,
 from rollout.episode import VersionSpan
 from rollout.probe import ProbeExpectation, largest_gap
 from rollout.sign import Phase, Sign
-from rollout.weight_digest import WHOLE, Digests
+from rollout.vllm_options import engine_arguments, environment
+from rollout.vllm_pictures import Rendering
+from rollout.weight_digest import WHOLE
 
 FIRST_VERSION = 0
-PICKLING = "VLLM_ALLOW_INSECURE_SERIALIZATION"
-"""Needed where weights come as handles of a GPU's memory."""
-BATCHED_TOKENS = 8192
-"""The most tokens that an engine on CPUs reads at once."""
 
 
 class VllmEngine:
     """A model in vLLM's own processes. Use it from one event loop."""
 
-    def __init__(self, llm: AsyncLLM, model: Path, forbidden_token_ids: Sequence[int]) -> None:
+    def __init__(self, llm: AsyncLLM, model: Path, forbidden_token_ids: Sequence[int], keeps_cache: bool) -> None:
         """Use `start`."""
         self._llm = llm
+        self._render = Rendering(llm)
         self._model = model
         self._processes = list(llm.engine_core.resources.engine_manager.processes)  # pyright: ignore
         self._version = FIRST_VERSION
@@ -65,25 +63,33 @@ class VllmEngine:
         self._update_is_open = False
         self._asleep: list[str] = []
         self._phase = Phase()
+        self._keeps_cache = keeps_cache
 
     @classmethod
-    async def start(cls, model: Path, config: EngineConfig, *, forbidden_token_ids: Sequence[int] = ()) -> Self:
-        """Load the model of a folder; it is version 0.
+    async def start(
+        cls,
+        model: Path,
+        config: EngineConfig,
+        *,
+        forbidden_token_ids: Sequence[int] = (),
+        keeps_cache: bool = False,
+    ) -> Self:
+        """Load the model of a folder; it is version 0. `keeps_cache`: an update leaves keys and values as they are.
 
         `forbidden_token_ids` are never drawn: those that stand for pictures, the padding. Log-probabilities are then
         of the distribution without them, so the learner has to leave them out as well.
         """
-        with _environment(config):
+        with environment(config), _refusals(config):
             logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
-            llm = AsyncLLM.from_engine_args(_engine_args(model, config))
-        engine = cls(llm, model, forbidden_token_ids)
+            llm = AsyncLLM.from_engine_args(engine_arguments(model, config))
+        engine = cls(llm, model, forbidden_token_ids, keeps_cache)
         with engine._named_errors("starting"):
             await engine._llm.update_weight_version(str(FIRST_VERSION))
         return engine
 
     @property
     def state(self) -> EngineState:
-        """READY from the start, STALE from `start_weight_update` until `verify` passes."""
+        """READY from the start, STALE from `sleep` or `start_weight_update` until `verify` passes."""
         return EngineState.READY if self._settled.is_set() and self._trouble is None else EngineState.STALE
 
     async def alive(self) -> Sign:
@@ -101,19 +107,23 @@ class VllmEngine:
         # `logprobs=0`: of the drawn token alone.
         params = _params(**asdict(sampling), logit_bias=self._logit_bias, logprobs=0)
         await self._until_settled()
-        output = await self._run(await self._render(prompt), params)
+        began = self._version if prompt.began_with is None else prompt.began_with
+        salt = str(began) if self._keeps_cache else None
+        output = await self._run(await self._render(prompt, salt), params)
         await self._until_settled()  # an update may have begun: its weights drew the rest, and may be wrong
         drawn = output.outputs[0]
         if drawn.finish_reason not in ("stop", "length"):
             # Only `verify` drops answers; should right weights have come since, this one still began under wrong ones.
             raise PolicyMismatch(f"an answer of {self._model} was dropped: it was drawn by weights that did not match")
+        spans = [VersionSpan(int(span.version), span.start, span.end) for span in drawn.weight_versions or ()]
+        if self._keeps_cache and prompt.began_with is None and (not spans or spans[0].version > began):
+            # It waited while an update came, and may have read what the version before had kept of such a prompt.
+            spans.insert(0, VersionSpan(began, 0, 0))
         return Completion(
             token_ids=list(drawn.token_ids),
             logprobs=drawn.logprobs.logprobs,  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
             finish="stop" if drawn.finish_reason == "stop" else "length",
-            versions=tuple(
-                VersionSpan(int(span.version), span.start, span.end) for span in drawn.weight_versions or ()
-            ),
+            versions=tuple(spans),
         )
 
     async def score(self, prompts: Sequence[Prompt]) -> list[list[float]]:
@@ -128,14 +138,6 @@ class VllmEngine:
         expanded = {position for place in positions for position in range(place.offset, place.offset + place.length)}
         logprobs = output.prompt_logprobs.logprobs  # pyright: ignore
         return [logprob for position, logprob in enumerate(logprobs, start=1) if position not in expanded]
-
-    async def _render(self, prompt: Prompt) -> Any:
-        """vLLM's form of a prompt; pictures are resized and their placeholders expanded here."""
-        if not prompt.images:
-            return tokens_input(prompt.token_ids)
-        data = TokensPrompt(prompt_token_ids=prompt.token_ids, multi_modal_data={"image": list(prompt.images)})
-        [rendered] = await self._llm.renderer.render_cmpl_async([data])
-        return rendered
 
     async def _run(self, rendered: Any, params: SamplingParams) -> RequestOutput:
         """The only output of one request."""
@@ -178,7 +180,8 @@ class VllmEngine:
         with self._named_errors("an update finished"):
             await self._llm.finish_weight_update(weight_version=str(version))
             self._update_is_open = False
-            await self._llm.reset_prefix_cache(reset_running_requests=True)
+            if not self._keeps_cache:
+                await self._llm.reset_prefix_cache(reset_running_requests=True)
             await self._llm.reset_encoder_cache()
             await self.wake()  # until here the learner and the loading may need the room
             await self._llm.resume_generation()
@@ -209,10 +212,11 @@ class VllmEngine:
         return {name: sum(each.get(name, 0) for each in found) for name in found[0]}
 
     async def sleep(self) -> None:
-        """Give the GPU's memory back; weights wait in host memory, keys and values are dropped."""
+        """Give the GPU's memory back: keys and values are dropped, and so are weights, which an update will bring."""
         if not self._asleep:
+            self._settled.clear()
             with self._named_errors("it went to sleep"):
-                await self._llm.sleep(level=1)
+                await self._llm.sleep(level=2)
             self._asleep = ["weights", "kv_cache"]
 
     async def wake(self, up_to: str = "kv_cache") -> None:
@@ -255,67 +259,20 @@ class VllmEngine:
             raise EngineError(f"the vLLM engine of {self._model} failed while {when}: {error}") from error
 
 
+@contextmanager
+def _refusals(config: EngineConfig) -> Iterator[None]:
+    """What vLLM says of arguments that it does not take; ours it takes."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not config.extra:
+            raise
+        raise EngineError(
+            f"rollout.engine.extra={config.extra}: vLLM does not start with it ({error}); change it or leave it out"
+        ) from error
+
+
 def _params(**options: Any) -> SamplingParams:
     """For one request, which is answered once, with token ids; they are its own, so that vLLM need not clone them."""
     final = RequestOutputKind.FINAL_ONLY
     return SamplingParams(flat_logprobs=True, detokenize=False, output_kind=final, skip_clone=True, **options)
-
-
-def _engine_args(model: Path, config: EngineConfig) -> AsyncEngineArgs:
-    """What differs between devices differs here."""
-    on_cpu = current_platform.is_cpu()
-    return AsyncEngineArgs(
-        model=str(model),
-        dtype=config.dtype,
-        seed=config.seed,
-        max_model_len=config.max_context_tokens,
-        max_num_seqs=config.max_sequences,
-        tensor_parallel_size=config.tensor_parallel_size,
-        distributed_executor_backend="uni" if config.tensor_parallel_size == 1 else "mp",
-        gpu_memory_utilization=config.gpu_memory_fraction,
-        kv_cache_memory_bytes=int(config.cpu_cache_gib * 2**30) if on_cpu else None,
-        # Only whole blocks are shared between the turns of an episode; vLLM's 128 tokens on CPUs are often a turn.
-        block_size=32 if on_cpu else None,
-        # A prompt that is cut in two makes vLLM turn a seeded generator back, which those of CPUs cannot do.
-        enable_chunked_prefill=False if on_cpu else None,
-        max_num_batched_tokens=max(BATCHED_TOKENS, config.max_context_tokens) if on_cpu else None,
-        enforce_eager=on_cpu,  # compiling takes longer to start, and was no faster for small models
-        logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, after the temperature
-        enable_sleep_mode=config.sleeps,
-        weight_transfer_config=WeightTransferConfig(backend=config.weight_transfer),
-        worker_extension_cls=f"{Digests.__module__}.{Digests.__qualname__}",
-        # This cache lives in two processes that must see the same requests; a request that is cancelled between them
-        # would leave them apart. Pictures are prepared once for each turn instead.
-        mm_processor_cache_gb=0,
-        disable_log_stats=True,
-        use_tqdm_on_load=False,
-    )
-
-
-@contextmanager
-def _environment(config: EngineConfig) -> Iterator[None]:
-    """What vLLM's processes read from the environment when they start; what is set already stays as it is."""
-    defaults = {
-        # vLLM warns of every layer that has nothing to load, at each update; whether weights are right, the probe says.
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        **({PICKLING: "1"} if config.weight_transfer == "ipc" else {}),
-    }
-    if current_platform.is_cpu():
-        # One core is for this process. More threads than cores that are free cost a factor of ten: they spin.
-        defaults["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) - 1))
-        # Bound threads would share the first cores with those of every other engine on the machine.
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        # For every number of rows oneDNN compiles another product of matrices, of 0.4 MiB, and keeps 1,024 of them:
-        # memory would grow for thousands of episodes. The layers of a step still share one; compiling takes 0.2 ms.
-        defaults["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "32"
-        if config.tensor_parallel_size == 1:
-            # On CPUs it takes this to have the model in the scheduler's process: one process and ten seconds less.
-            defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added.keys() - {PICKLING}:  # on which both ends of vLLM's pipes must agree as long as they last
-            os.environ.pop(name, None)

@@ -6,10 +6,12 @@
 The four calls of a weight update come from the sender (`rollout/weight_transfer.py`) through `rollout/receivers.py`.
 """
 
+import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -19,16 +21,16 @@ from zlib import crc32
 import numpy as np
 import ray
 
-from envs.catalog import make_environment
+from envs.catalog import shared_environment
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, EngineState
 from rollout.episode import Episode, EpisodeEnd
-from rollout.play import Task, play_tasks
+from rollout.play import Round, Task, play_rounds
 from rollout.probe import ProbeExpectation
 from rollout.receivers import own_place
 from rollout.sign import Phase, Sign
-from rollout.streams import Streams
+from rollout.streams import NO_ROUNDS, Streams
 from rollout.traffic import Traffic, total, traffic_of
 from rollout.transcript import ChatTokens
 from rollout.vllm_engine import VllmEngine
@@ -78,7 +80,7 @@ class Played:
         return self.traffic.scored
 
     @classmethod
-    def of(cls, episode: Episode, chat: ChatTokens) -> Self:
+    def of(cls, episode: Episode, chat: ChatTokens, of_round: str = "") -> Self:
         """The summary of an episode."""
         before = num_context_tokens = 0
         traffic = list(traffic_of(episode, chat))
@@ -87,7 +89,7 @@ class Played:
             num_context_tokens += before - added.scored
         versions = [span.version for turn in episode.turns for span in turn.policy_versions]
         return cls(
-            task=Task(seed=episode.seed, split=episode.split, sample=episode.sample),
+            task=Task(seed=episode.seed, split=episode.split, sample=episode.sample, round=of_round),
             part=episode.part,
             end=episode.end,
             error=episode.error,
@@ -122,7 +124,10 @@ class RolloutWorker:
         started = time.monotonic()
         with self._phase.of("start"):
             self._engine = await VllmEngine.start(
-                self._model, self._config.engine, forbidden_token_ids=self._chat.forbidden_token_ids
+                self._model,
+                self._config.engine,
+                forbidden_token_ids=self._chat.forbidden_token_ids,
+                keeps_cache=self._config.keep_cache == "within_lag",
             )
         return time.monotonic() - started
 
@@ -134,13 +139,23 @@ class RolloutWorker:
         return self._engine
 
     async def play(
-        self, env_config: EnvConfig, verifier_config: VerifierConfig, tasks: Sequence[Task], config: RolloutConfig
+        self,
+        env: EnvConfig,
+        verifier: VerifierConfig,
+        tasks: Sequence[Task],
+        config: RolloutConfig,
+        rounds: Mapping[str, Round] = NO_ROUNDS,
     ) -> AsyncIterator[Episode | Played]:
-        """Each episode as it ends, and behind it what it was."""
-        env = make_environment(env_config, verifier_config)
-        async for episode in play_tasks(env, self.engine, self._chat, tasks, config):
-            yield episode
-            yield Played.of(episode, self._chat)
+        """Each episode as it ends, and behind it what it was; tasks of a round are asked what that says."""
+        rounds = {"": Round(env=env, verifier=verifier, temperature=config.temperature), **rounds}
+        ways = {}
+        for name in {task.round for task in tasks}:
+            asks = await asyncio.to_thread(shared_environment, rounds[name].env, rounds[name].verifier)
+            ways[name] = asks, rounds[name].temperature
+        async with aclosing(play_rounds(ways, self.engine, self._chat, tasks, config)) as played:
+            async for task, episode in played:
+                yield episode
+                yield Played.of(episode, self._chat, task.round)
 
     async def process_id(self) -> int:
         """Which process of its host this is."""
@@ -213,9 +228,10 @@ def stream(
     verifier_config: VerifierConfig,
     tasks: Sequence[Task],
     config: RolloutConfig,
+    rounds: Mapping[str, Round] = NO_ROUNDS,
 ) -> Iterator[tuple[Played, Any]]:
     """What was played and the reference to its episode, as episodes end; the episodes themselves are not fetched."""
-    streams: Streams[str] = Streams(env_config, verifier_config, config)
+    streams: Streams[str] = Streams(env_config, verifier_config, config, rounds)
     streams.open(name, name, worker, tasks)
     while streams:
         for _, item in streams.ended(FOREVER):

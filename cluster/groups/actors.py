@@ -6,7 +6,7 @@ Actors(config, placement, chat, say).begin(cleaning)
   .push()                              →  PushReport: the workers have the learner's weights, and it is shown
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cluster.groups.worker_states import Launcher
 from cluster.planning.placement import Placement
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
-from rollout.play import Task
+from rollout.play import Round, Task
 from rollout.probe import make_probe
 from rollout.receivers import Receivers
 from rollout.transcript import ChatTokens
@@ -117,10 +117,17 @@ class Actors:
         """Each task's summary and the reference of its episode, once; new workers are given the newest weights."""
         return self._rollouts.play(tasks, env, verifier, config)
 
+    def play_rounds(self, tasks: Sequence[Task], rounds: Mapping[str, Round]) -> Iterator[tuple[Played, Any]]:
+        """The same of tasks of several rounds at once."""
+        config = self._config
+        return self._rollouts.play(tasks, config.env, config.verifier, config.rollout, rounds)
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """The learner has what it needs to step, and the GPUs that it shares."""
         with self._rollouts.asleep():
+            if self._config.rollout.engine.sleeps:
+                self._pushed_version = NOTHING  # engines that sleep have no weights
             if self._config.learner.rests:
                 self.learner.work()
             yield

@@ -10,7 +10,7 @@ at once (task_queue.py); who comes instead of it, and when, is for the owner of 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -23,9 +23,9 @@ from cluster.stopping import SECONDS_BETWEEN_LOOKS, check_stop
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
-from rollout.play import Task
+from rollout.play import Round, Task
 from rollout.receivers import Receivers
-from rollout.streams import Streams
+from rollout.streams import NO_ROUNDS, Streams
 from rollout.worker import Played
 from verifier.config import VerifierConfig
 
@@ -50,16 +50,21 @@ class RolloutGroup:
         self._start_seconds, self._step_seconds = start_timeout_seconds, step_timeout_seconds
 
     def play(
-        self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig
+        self,
+        tasks: Sequence[Task],
+        env: EnvConfig,
+        verifier: VerifierConfig,
+        config: RolloutConfig,
+        rounds: Mapping[str, Round] = NO_ROUNDS,
     ) -> Iterator[tuple[Played, object]]:
-        """Each task's summary and the reference of its episode, once."""
+        """Each task's summary and the reference of its episode, once; tasks of a round are asked what that says."""
         if self._lives.sleeps:
             self._everyone("wake")
         # A worker that is alone has nobody to leave anything to.
         room = config.episodes_in_flight if len(self._lives.workers) > 1 else len(tasks)
         queue: TaskQueue[Worker] = TaskQueue(tasks, room=room)
 
-        streams: Streams[Worker] = Streams(env, verifier, config)
+        streams: Streams[Worker] = Streams(env, verifier, config, rounds)
         with self._lives.told() as heard:
             for worker in self._lives.ready:
                 queue.join(worker)

@@ -6,20 +6,13 @@ Demonstrations(run, 64).of_step(3)   →  Item, Item, …   of several environme
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from random import Random
 
-import ray
-
 from cluster.errors import RunError
+from cluster.groups.demonstrating import Demonstrating
 from cluster.iteration.rows import Episodes, failed_tasks
 from cluster.training import Training
-from envs.catalog import make_environment
-from envs.protocol import Env
-from learner.demonstrations.make import demonstrate, make_demonstrations, to_episode
 from learner.worker import Item
-from rollout.episode import Episode
-from rollout.traffic import total, traffic_of
 
 
 class Demonstrations:
@@ -31,17 +24,12 @@ class Demonstrations:
         if not per_step:
             return
         with run.phase("demonstrations"):
-            found = list(make_demonstrations(self._env, run.config.data))
-            episodes = [to_episode(demonstration, run.chat) for demonstration in found]
-            self._items = [self._item(episode, number) for number, episode in enumerate(episodes)]
-            if len({episode.env for episode in episodes}) > 1 and not any(item.part for item in self._items):
-                # A file may hold what no mixture asks.
-                pairs = zip(self._items, episodes, strict=True)
-                self._items = [replace(item, part=episode.env) for item, episode in pairs]
-        if len(found) < per_step:
+            made = enumerate(self._demonstrating.made(run.config.data))
+            self._items = [replace(item, group=number) for number, item in made]
+        if len(self._items) < per_step:
             raise RunError(
-                f"there are {len(found)} demonstrations, fewer than the {per_step} of each step; raise data.count, or "
-                "lower cluster.episodes_per_iteration (sft) or cluster.demonstrations_per_iteration (rl)"
+                f"there are {len(self._items)} demonstrations, fewer than the {per_step} of each step; raise "
+                "data.count, or lower cluster.episodes_per_iteration (sft) or cluster.demonstrations_per_iteration (rl)"
             )
 
     def of_step(self, step: int, *, first_group: int = 0) -> list[Item]:
@@ -60,22 +48,13 @@ class Demonstrations:
         if not self._run.config.cluster.demonstrate_failed:
             return []
         options = self._run.config.data.model_copy(update={"split": "train"})
-        found = demonstrate(self._env, options, failed_tasks(one for one, _ in played))
-        return [self._item(to_episode(each, self._run.chat), first_group + place) for place, each in enumerate(found)]
+        made = self._demonstrating.of_tasks(options, failed_tasks(one for one, _ in played))
+        return [replace(item, group=first_group + place) for place, item in enumerate(made)]
 
-    @cached_property
-    def _env(self) -> Env:
-        """Made where it is asked: one of routes with pictures takes its time."""
-        return make_environment(self._run.config.env, self._run.config.verifier)
-
-    def _item(self, episode: Episode, group: int) -> Item:
-        return Item(
-            episode=ray.put(episode),
-            num_tokens=total(traffic_of(episode, self._run.chat)).tokens,
-            group=group,
-            part=episode.part,
-            is_demonstration=True,
-        )
+    @property
+    def _demonstrating(self) -> Demonstrating:
+        config = self._run.config
+        return Demonstrating(config.env, config.verifier, self._run.chat)
 
     def _order(self, epoch: int) -> list[int]:
         order = list(range(len(self._items)))

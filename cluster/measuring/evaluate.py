@@ -8,7 +8,8 @@ Episodes are measured where they are, in a Ray task; the driver gets the row.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,26 @@ from ray.exceptions import RayTaskError
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
 from cluster.groups.actors import Actors
+from cluster.groups.demonstrating import Demonstrating
 from cluster.measuring.measures import evaluate_episodes
 from cluster.record.console import Progress
 from cluster.record.episode_log import append_episodes, transcribe
 from cluster.record.run_directory import RunDirectory
 from cluster.stopping import wait
-from envs.catalog import make_environment
+from envs.catalog import shared_environment
 from envs.protocol import EnvConfig
 from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
-from learner.demonstrations.make import make_demonstrations, to_episode
+from learner.demonstrations.make import make_demonstrations
 from learner.worker import Item
-from rollout.play import Task
-from rollout.traffic import Traffic, total, traffic_of
+from rollout.play import Round, Task
+from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
+from rollout.worker import Played
 from verifier.config import VerifierConfig
+
+Pair = tuple[str, float]
+"""A suite, and the temperature that it is played at."""
 
 
 class Evaluator:
@@ -43,28 +49,29 @@ class Evaluator:
         self._config, self._actors, self._directory, self._chat = config, actors, directory, chat
         self._environments = suite_environments(config)
         self._training_targets: Any = None
+        self._held_out: list[Item] = []
 
-    def run(
-        self, iteration: int, wanted: Sequence[tuple[str, float]], progress: Progress
-    ) -> tuple[list[dict[str, Any]], Traffic]:
-        """One row for each suite and temperature; one is measured while the next is played. And all that was played."""
-        config = self._config
-        rows, moves, whole = [], [], Traffic()
-        if config.evaluation.regurgitation and self._training_targets is None:
-            # Made once, while the first suite plays; routes with pictures take their time.
-            self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
-        for suite, temperature in wanted:
-            progress.stage(f"evaluate {suite}")
-            references, traffic = self._play(suite, temperature)
+    def run(self, iteration: int, wanted: Sequence[Pair], progress: Progress) -> tuple[list[dict[str, Any]], Traffic]:
+        """One row for each suite and temperature, in that order, and all that was played. All are in play at once, and
+        each is measured as soon as it has ended."""
+        evaluation = self._config.evaluation
+        if evaluation.regurgitation and self._training_targets is None:
+            # Made once, while the suites are played.
+            training = self._config.env, self._config.verifier, self._config.data
+            self._training_targets = _targets.options(num_cpus=0).remote(*training)
+        rows, moves, whole = {}, {}, Traffic()
+        for (suite, temperature), references, traffic in self._play(wanted, progress, "evaluate"):
             whole += traffic
             context = {"iteration": iteration, "suite": suite, "temperature": temperature}
-            rows.append(self._measure(references, *self._environments[suite], context))
+            rows[suite, temperature] = self._measure(references, *self._environments[suite], context)
             # The policy is its start before the first update, and a policy that draws nothing has no distribution.
-            moves.append((references[: config.evaluation.kl_to_start if iteration and temperature else 0], temperature))
+            compared = evaluation.kl_to_start if iteration and temperature else 0
+            moves[suite, temperature] = references[:compared], temperature
         distances = [{}] * len(rows)
-        if any(references for references, _ in moves):
-            distances = self._moved(moves)
-        return [{**row, **distance} for row, distance in zip(_found(rows), distances, strict=True)], whole
+        if any(references for references, _ in moves.values()):
+            distances = self._moved([moves[pair] for pair in wanted])
+        found = _found([rows[pair] for pair in wanted])
+        return [{**row, **distance} for row, distance in zip(found, distances, strict=True)], whole
 
     def _moved(self, moves: Sequence[tuple[list[Any], float]]) -> list[dict[str, float]]:
         return _found(_distances.options(num_cpus=0).remote(self._config.learner, moves))
@@ -72,17 +79,16 @@ class Evaluator:
     def distances(self, progress: Progress) -> tuple[dict[str, float], Traffic]:
         """How far the policy has moved from its start on each suite that does not wait for the end, by its name; and
         what was played to tell."""
-        evaluation, moves, whole = self._config.evaluation, [], Traffic()
+        evaluation, moves, whole = self._config.evaluation, {}, Traffic()
         # A policy that draws nothing has no distribution.
         temperature = next((each for each in evaluation.temperatures if each), 1.0)
         num_tasks = -(-evaluation.kl_to_start // evaluation.samples_per_task)
         suites = [name for name, suite in evaluation.suites.items() if not suite.only_at_end]
-        for suite in suites:
-            progress.stage(f"distance on {suite}")
-            references, traffic = self._play(suite, temperature, num_tasks)
-            moves.append((references[: evaluation.kl_to_start], temperature))
+        wanted = [(suite, temperature) for suite in suites]
+        for (suite, _), references, traffic in self._play(wanted, progress, "distance", num_tasks):
+            moves[suite] = references[: evaluation.kl_to_start], temperature
             whole += traffic
-        found = self._moved(moves)
+        found = self._moved([moves[suite] for suite in suites])
         return {f"kl/{suite}": told["kl_to_start"] for suite, told in zip(suites, found, strict=True) if told}, whole
 
     def generalisation_loss(self) -> tuple[dict[str, float], Traffic]:
@@ -90,34 +96,44 @@ class Evaluator:
         count = self._config.evaluation.generalisation_loss
         if not count:
             return {}, Traffic()
-        env = make_environment(self._config.env, self._config.verifier)
-        data = DemonstrationConfig(count=count, split="validation")
-        items = []
-        for demonstration in make_demonstrations(env, data):
-            episode = to_episode(demonstration, self._chat)
-            length = total(traffic_of(episode, self._chat)).tokens
-            items.append(Item(episode=ray.put(episode), num_tokens=length, group=0, is_demonstration=True))
-        loss, traffic = self._actors.learner.loss_of(items)
+        if not self._held_out:
+            demonstrating = Demonstrating(self._config.env, self._config.verifier, self._chat)
+            self._held_out = list(demonstrating.made(DemonstrationConfig(count=count, split="validation")))
+        loss, traffic = self._actors.learner.loss_of(self._held_out)
         return {"generalisation_loss": loss}, traffic
 
-    def _play(self, suite: str, temperature: float, most: int | None = None) -> tuple[list[Any], Traffic]:
-        """The references of a suite's episodes, in the order of its tasks, and what went through the engines; of so
-        many tasks at most."""
-        env, verifier = self._environments[suite]
+    def _play(
+        self, wanted: Sequence[Pair], progress: Progress, stage: str, most: int | None = None
+    ) -> Iterator[tuple[Pair, list[Any], Traffic]]:
+        """Of each suite at each temperature, as they end, the references of its episodes in the order of its tasks, and
+        what went through the engines; of so many tasks at most."""
+        pairs = {f"{suite}/{temperature}": (suite, temperature) for suite, temperature in wanted}
+        rounds, tasks = dict[str, Round](), list[Task]()
+        for name, (suite, temperature) in pairs.items():
+            env, verifier = self._environments[suite]
+            rounds[name] = Round(env=env, verifier=verifier, temperature=temperature)
+            tasks += self._tasks(name, suite, most)
+        left, played = Counter(task.round for task in tasks), {name: list[tuple[Played, Any]]() for name in rounds}
+        progress.stage(_stage(stage, [pairs[name] for name in played]))
+        for one, reference in self._actors.play_rounds(tasks, rounds):
+            name = one.task.round
+            played[name].append((one, reference))
+            if len(played[name]) == left[name]:
+                ended = sorted(played.pop(name), key=lambda pair: (pair[0].task.seed, pair[0].task.sample))
+                yield pairs[name], [each for _, each in ended], total(each.traffic for each, _ in ended)
+                progress.stage(_stage(stage, [pairs[name] for name in played]))
+        if played:
+            raise RunError(f"{', '.join(played)}: not all of these suites' tasks were played")
+
+    def _tasks(self, name: str, suite: str, most: int | None) -> list[Task]:
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
-        config = self._config.rollout.model_copy(update={"temperature": temperature})
         first, num_tasks = evaluation.first_seed, options.episodes or evaluation.episodes
-        tasks = [
+        return [
             # The draws are the same for every checkpoint, so that two of them are compared on equal luck.
-            Task(seed=seed, split=options.split, sample=sample, draw=f"{suite}/{temperature}")
+            Task(seed=seed, split=options.split, sample=sample, draw=name, round=name)
             for seed in range(first, first + min(num_tasks, most or num_tasks))
             for sample in range(evaluation.samples_per_task)
         ]
-        played = list(self._actors.play(tasks, env, verifier, config))
-        if not played:
-            raise RunError(f"suite {suite} played nothing")
-        references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]
-        return references, total(one.traffic for one, _ in played)
 
     def _measure(
         self, references: list[Any], env: EnvConfig, verifier: VerifierConfig, context: Mapping[str, Any]
@@ -137,8 +153,9 @@ class Evaluator:
         )
 
 
-def _order(task: Task) -> tuple[int, int]:
-    return task.seed, task.sample
+def _stage(name: str, left: Sequence[Pair]) -> str:
+    """What is still to come of it."""
+    return f"{name} {', '.join(dict.fromkeys(suite for suite, _ in left))}".strip()
 
 
 def _found(references: Any) -> Any:
@@ -198,7 +215,7 @@ def _targets(env: EnvConfig, verifier: VerifierConfig, data: DemonstrationConfig
     """Every answer that imitation learns."""
     return frozenset(
         turn.answer
-        for demonstration in make_demonstrations(make_environment(env, verifier), data)
+        for demonstration in make_demonstrations(shared_environment(env, verifier), data, draws=False)
         for turn in demonstration.turns
         if turn.is_learned
     )

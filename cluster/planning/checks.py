@@ -87,6 +87,14 @@ def _play(config: Config) -> Iterator[Finding]:
             "that",
             "set a cap, as 2.0",
         )
+    if rollout.keep_cache == "within_lag" and (not rollout.max_policy_lag or learner.loss.importance_cap is None):
+        lacks = "learner.loss.importance_cap=null" if rollout.max_policy_lag else "rollout.max_policy_lag=0"
+        yield Finding(
+            key="rollout.keep_cache",
+            value=rollout.keep_cache,
+            rule=f"with {lacks} nothing weighs that several versions of the policy have drawn a token together",
+            fix="set it to never, or rollout.max_policy_lag=1 and learner.loss.importance_cap=2.0",
+        )
     if rollout.max_policy_lag and learner.old_logprobs == "rollout" and learner.loss.importance_cap is not None:
         yield note(
             "learner.old_logprobs",

@@ -220,8 +220,6 @@ def _host_rows(
             processes,
         )
     rows = [processes]
-    if config.cluster.placement != "split":
-        rows.append(MemoryRow(what="weights of sleeping engines", playing=0.0, learning=workers * weights))
     if config.learner.rests:
         state = sum(learning for what, (_, learning) in learner.items() if what.startswith(OPTIMIZER_ROW))
         rows.append(MemoryRow(what="AdamW and fp32 weights of resting learners", playing=ranks * state, learning=0.0))

@@ -7,6 +7,7 @@ from cluster.config import Config
 from cluster.faults import Finding, note
 from cluster.planning.hardware import Hardware
 from cluster.planning.placement import Command, Placement, place
+from rollout.engine_extra import argument_names, extra_faults
 
 TRANSFERS = {"cpu": "shared_memory", "one_gpu": "ipc", "colocated": "ipc", "split": "nccl"}
 """Placement → the weight transfer that reaches its engines."""
@@ -196,6 +197,9 @@ def _sharing(config: Config) -> Iterator[Finding]:
 
 def _engine(config: Config) -> Iterator[Finding]:
     rollout = config.rollout
+    extra = rollout.engine.extra
+    for name, rule, fix in extra_faults(extra, argument_names() if extra else ()):
+        yield Finding(key=f"rollout.engine.extra.{name}", value=extra[name], rule=rule, fix=fix)
     if rollout.max_answer_tokens >= rollout.engine.max_context_tokens:
         yield Finding(
             key="rollout.max_answer_tokens",

@@ -1,7 +1,8 @@
 """Demonstrations: episodes in words, for imitation.
 
     make_demonstrations(env, config)   →  Demonstration, Demonstration, …    played in words, by a demonstrator
-    demonstrate(env, config, seeds)    →  the same, of these tasks
+    try_tasks(env, config, seeds)      ⇢  (Tried, Demonstration) of each of these tasks, solved or not
+    enough(tried, config)              ⇢  those that `make_demonstrations` takes, whoever has tried
     to_episode(demonstration, chat)    →  Episode                            in the tokens of any rollout
 
 An answer is imitated or only shown. A slip that stands in a dialogue with its verdict is shown: its tokens are part of
@@ -10,10 +11,11 @@ what the next answer is given. Files are written and read in `learner.demonstrat
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from envs.mixture import part_of
 from envs.protocol import Env, Question
@@ -39,47 +41,67 @@ if TYPE_CHECKING:
     from rollout.episode import Episode
     from rollout.transcript import ChatTokens
 
+MadeT = TypeVar("MadeT")
+
 MAX_UNSOLVED = 20
 """After so many tasks in a row that the demonstrator does not solve, no more are tried."""
 
 
-def make_demonstrations(env: Env, config: DemonstrationConfig) -> Iterator[Demonstration]:
-    """Plays them one after another, or reads them from `config.file`; the same ones on any machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """How a demonstrator fared at a task."""
+
+    part: str
+    """Which part of a mixture asked; empty without one."""
+    name: str
+    """What messages call it: `add_up/train/7`."""
+    is_solved: bool
+    """Whether all that was asked was answered."""
+    last: str
+    """What the verifier said of the last answer."""
+
+
+def make_demonstrations(env: Env, config: DemonstrationConfig, *, draws: bool = True) -> Iterator[Demonstration]:
+    """Plays them one after another, or reads them from `config.file`; the same ones on any machine. Unless it `draws`,
+    pictures are left out of those that are played, for whoever reads words alone."""
     if config.file is not None:
-        yield from read_demonstrations(Path(config.file))
-        return
+        return read_demonstrations(Path(config.file))
+    return enough(try_tasks(env, config, count(config.first_seed), draws=draws), config)
+
+
+def enough(tried: Iterable[tuple[Tried, MadeT]], config: DemonstrationConfig) -> Iterator[MadeT]:
+    """Of what has been tried, task after task, as many that were solved as the config says; DemonstrationError where
+    hardly any is."""
     num_made, num_unsolved = 0, Counter[str]()
-    for demonstration, solved in _played(env, config, count(config.first_seed)):
-        part = demonstration.part
-        if solved:
-            num_made, num_unsolved[part] = num_made + 1, 0
-            yield demonstration
+    for how, made in tried:
+        if how.is_solved:
+            num_made, num_unsolved[how.part] = num_made + 1, 0
+            yield made
             if num_made == config.count:
                 return
             continue
-        num_unsolved[part] += 1
-        if num_unsolved[part] == MAX_UNSOLVED:
-            verdict = demonstration.turns[-1].verdict
+        num_unsolved[how.part] += 1
+        if num_unsolved[how.part] == MAX_UNSOLVED:
             raise DemonstrationError(
                 f"data.kind={config.kind} leaves {MAX_UNSOLVED} tasks in a row unsolved; the last answer, to "
-                f"{demonstration.name}, is '{verdict.outcome}' ({verdict.feedback.rstrip('.')}); choose another kind, "
+                f"{how.name}, is {how.last}; choose another kind, "
                 "or options of env and verifier under which the demonstrator's answers count as right"
             )
 
 
-def demonstrate(env: Env, config: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[Demonstration]:
-    """Of these tasks, those that the demonstrator solves."""
-    return (demonstration for demonstration, solved in _played(env, config, seeds) if solved)
-
-
-def _played(env: Env, config: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[tuple[Demonstration, bool]]:
-    """Each task's demonstration, and whether the demonstrator solved it."""
+def try_tasks(
+    env: Env, config: DemonstrationConfig, seeds: Iterable[int], *, draws: bool = True
+) -> Iterator[tuple[Tried, Demonstration]]:
+    """Each task's demonstration, and how the demonstrator fared at it."""
     demonstrators: dict[str, _Demonstrator] = {}
     for seed in seeds:
         part, asks = part_of(env, seed)
         if part not in demonstrators:
-            demonstrators[part] = _Demonstrator(asks, config, part)
-        yield demonstrators[part].play(seed)
+            demonstrators[part] = _Demonstrator(asks, config, part, draws)
+        demonstration, is_solved = demonstrators[part].play(seed)
+        verdict = demonstration.turns[-1].verdict
+        last = f"'{verdict.outcome}' ({verdict.feedback.rstrip('.')})"
+        yield Tried(part=part, name=demonstration.name, is_solved=is_solved, last=last), demonstration
 
 
 def to_episode(demonstration: Demonstration, chat: "ChatTokens") -> "Episode":
@@ -151,7 +173,7 @@ def _answer_tokens(answer: str, chat: "ChatTokens", forbidden: frozenset[int], n
 class _Demonstrator:
     """Plays tasks of one environment, which may be part of a mixture."""
 
-    def __init__(self, env: Env, config: DemonstrationConfig, part: str) -> None:
+    def __init__(self, env: Env, config: DemonstrationConfig, part: str, draws: bool) -> None:
         if config.kind == "suboptimal" and config.num_mistakes >= env.config.max_attempts:
             raise DemonstrationError(
                 f"data.num_mistakes={config.num_mistakes} leaves no attempt of "
@@ -160,7 +182,7 @@ class _Demonstrator:
         # The given verifier judges, so that its rewards and its preset hold for whatever is asked.
         self._judge, self._config, self._part = env.verifier.judge, config, part
         self._asked = asking_recognition(env.config) if config.kind == "recognition" else env
-        self._source = digest_of_options(self._asked.config)
+        self._source, self._draws = digest_of_options(self._asked.config), draws
 
     def play(self, seed: int) -> tuple[Demonstration, bool]:
         """The demonstration, and whether the demonstrator solved the task."""
@@ -181,7 +203,8 @@ class _Demonstrator:
                 generator = Random(f"corruption/{task}/{question.step}")
                 shown = corrupted(config.corruption, question, episode, self._judge, generator)
             is_learned = verdict.correct or config.imitates_mistakes
-            turns.append(_turn(question, *shown, is_learned, is_first=not turns, pictures=pictures))
+            images = tuple(keep_picture(image, pictures) for image in question.images) if self._draws else ()
+            turns.append(_turn(question, *shown, is_learned, is_first=not turns, images=images))
             # The environment never hears of a corrupted answer: what follows it is what follows the right one.
             question = episode.next_question(answer, verdict)
         demonstration = Demonstration(
@@ -199,11 +222,11 @@ class _Demonstrator:
 
 
 def _turn(
-    question: Question, answer: str, verdict: Verdict, is_learned: bool, *, is_first: bool, pictures: dict[str, bytes]
+    question: Question, answer: str, verdict: Verdict, is_learned: bool, *, is_first: bool, images: tuple[str, ...]
 ) -> DemonstratedTurn:
     return DemonstratedTurn(
         question=question.text,
-        images=tuple(keep_picture(image, pictures) for image in question.images),
+        images=images,
         answer=answer,
         is_learned=is_learned,
         starts_new_context=question.starts_new_context or is_first,

@@ -1,6 +1,5 @@
 """A model that is told tokens, positions, and pixels as its processor makes them: Llama, Idefics3 and their like."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +9,11 @@ import torch
 from PIL import Image
 
 from learner.batch import BatchError, Layout, ModelInput, Rows, positions
+from learner.pictures import Pictures
 from learner.sequence import TrainingSequence
 from rollout.traffic import total
 from rollout.transcript import ChatTokens
 
-OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
-"""What a processor makes of its text: as long as that, and not as a micro-batch's rows."""
 OF_PICTURES = ("pixel_values", "pixel_attention_mask", "image_grid_thw")
 """What a model's tower is told."""
 
@@ -27,6 +25,7 @@ class Family:
         self._chat = chat
         self._image_token_id = chat.image_token_id
         self._model = backbone.base_model
+        self._pictures = Pictures(chat.processor)
 
     def model_input(self, sequence: TrainingSequence, first_number: int) -> ModelInput:
         """The sequence as the model sees it; raises BatchError where pictures and placeholders do not match."""
@@ -40,7 +39,7 @@ class Family:
                 f"placeholders ({self._image_token_id}); it was recorded with another model's tokenizer, so play it "
                 "again with learner.model"
             )
-        images = tuple(Image.open(io.BytesIO(sequence.pictures[digest])).convert("RGB") for digest in sequence.images)
+        images = tuple(self._pictures.of(digest, sequence.pictures[digest]) for digest in sequence.images)
         return self.expanded(token_ids, sequence.is_sampled, images, first_number)
 
     def expanded(
@@ -82,7 +81,7 @@ class Family:
         """What the model is told beside the tokens of these rows, by the names under which it takes it."""
         told = {} if layout == "padded" else {"position_ids": positions(rows, width)}
         images = [image for row in rows for each in row for image in each.images]
-        return told | (self._prepared(images) if images else {})
+        return told | (self._pictures.prepared(images) if images else {})
 
     def seen(self, backbone: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
         """What tower and projector say of the pictures, as `hidden_states` takes it."""
@@ -122,12 +121,6 @@ class Family:
                 f"learner.model: pictures of a {backbone.config.model_type} are not understood here (its own forward "
                 f"differs by {float(gap):.3g}); it wants more than pixels, which a file in learner/families would say"
             )
-
-    def _prepared(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        processor = self._chat.processor
-        text = processor.image_token * len(images)
-        made = processor(text=text, images=list(images), add_special_tokens=False, return_tensors="pt")
-        return {name: value for name, value in made.items() if name not in OF_TEXT}
 
 
 def cast(inputs: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

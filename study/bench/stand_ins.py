@@ -63,7 +63,7 @@ class StandIn:
         """Its own, whoever it stands for."""
         return os.getpid()
 
-    async def play(self, _env: Any, _verifier: Any, tasks: Sequence[Task], _config: Any) -> AsyncIterator[Any]:
+    async def play(self, _env: Any, _verifier: Any, tasks: Sequence[Task], *_how: Any) -> AsyncIterator[Any]:
         """Each episode in its time, and behind it what it was; every other one is solved."""
         ends = sorted(
             (Random(f"{task.seed}/{task.sample}").uniform(0.5, 1.5), index) for index, task in enumerate(tasks)

@@ -3,7 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cluster.train_rl import train_rl
 from learner.config import LearnerConfig
 from rollout.engine import EngineState, PolicyMismatch
 from rollout.episode import EpisodeEnd
+from rollout.play import Round, Task
 from rollout.probe import make_probe
 from rollout.receivers import Receivers
 from rollout.weight_source import HuggingFaceSource
@@ -106,6 +108,32 @@ def test_a_push_that_does_not_match_is_tried_once_more_and_then_stops(playing: P
     assert playing.group.give(sync.push).gap < 1e-4
     assert ray.get(playing.actors[0].state.remote()) is EngineState.READY
     learner.close()
+
+
+def test_rounds_in_flight_at_once_are_each_what_they_are_alone(playing: Playing) -> None:
+    """As the suites of an evaluation are: other environments, other temperatures, equal seeds."""
+    cards = load_config([ROOT / "configs" / "envs" / "general_points.yaml"], ["env.max_attempts=2"])
+    rounds = {
+        "sums": Round(env=playing.loaded.env, verifier=playing.loaded.verifier, temperature=1.0),
+        "greedy sums": Round(env=playing.loaded.env, verifier=playing.loaded.verifier, temperature=0.0),
+        "cards": Round(env=cards.env, verifier=cards.verifier, temperature=0.7),
+    }
+    tasks = [Task(seed=seed, draw=name, round=name) for name in rounds for seed in range(20)]
+
+    def told(tasks: Sequence[Task]) -> dict[Task, Any]:
+        nobody: Any = None
+        played = list(playing.group.play(tasks, nobody, nobody, playing.config, rounds))
+        assert Counter(one.task for one, _ in played) == Counter(replace(task, draw=None) for task in tasks)
+        episodes = zip((one.task for one, _ in played), ray.get([reference for _, reference in played]), strict=True)
+        return {
+            task: [(turn.question_text, turn.sampled_token_ids.tolist(), turn.verdict) for turn in episode.turns]
+            for task, episode in episodes
+        }
+
+    together = told(tasks)
+    for name in rounds:
+        alone = told([task for task in tasks if task.round == name])
+        assert {task: turns for task, turns in together.items() if task.round == name} == alone
 
 
 def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_what_comes(playing: Playing) -> None:

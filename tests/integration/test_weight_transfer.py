@@ -256,7 +256,14 @@ async def test_a_sleeping_engine_wakes_for_the_weights_and_takes_room_for_keys_a
     await tied.engine.wake()
     await tied.engine.wake()
     assert heard[3:] == [("weights", False), ("kv_cache", True)]
-    assert gap(completion := await answer(tied), expected(tied, tied.module, completion)) < 1e-5
+    # It has given up its weights: what it is asked waits until some have come.
+    assert tied.engine.state is EngineState.STALE
+    waiting = asyncio.create_task(answer(tied))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await tied.send()
+    assert await tied.verify() < 1e-5
+    assert gap(completion := await waiting, expected(tied, tied.module, completion)) < 1e-5
 
 
 async def nothing(*_arguments: Any, **_options: Any) -> None:

@@ -111,7 +111,14 @@ class Pair:
 
 
 @asynccontextmanager
-async def running(pair_folder: Path, *, pictures: bool = False, forbidden: tuple[str, ...] = ()) -> AsyncIterator[Pair]:
+async def running(
+    pair_folder: Path,
+    *,
+    pictures: bool = False,
+    forbidden: tuple[str, ...] = (),
+    config: EngineConfig = CONFIG,
+    keeps_cache: bool = False,
+) -> AsyncIterator[Pair]:
     """A pair whose engine leaves nothing behind."""
     auto = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
     processor = (AutoProcessor if pictures else AutoTokenizer).from_pretrained(pair_folder)
@@ -119,7 +126,9 @@ async def running(pair_folder: Path, *, pictures: bool = False, forbidden: tuple
     forbidden_token_ids = tuple(tokenizer.convert_tokens_to_ids(list(forbidden)))
     module = auto.from_pretrained(pair_folder).eval()
     before = children()
-    engine = await VllmEngine.start(pair_folder, CONFIG, forbidden_token_ids=forbidden_token_ids)
+    engine = await VllmEngine.start(
+        pair_folder, config, forbidden_token_ids=forbidden_token_ids, keeps_cache=keeps_cache
+    )
     try:
         yield Pair(engine, module, processor, pair_folder, children() - before, forbidden_token_ids)
     finally:

@@ -197,6 +197,17 @@ def test_mistakes_that_leave_no_attempt_are_refused() -> None:
         demonstrations(environment("add_up"), kind="suboptimal", num_mistakes=5)
 
 
+def test_whoever_reads_words_alone_draws_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = environment(*PICTURES)
+    words = [[turn.answer for turn in one.turns] for one in demonstrations(env)]
+    monkeypatch.setattr("envs.general_points.draw_hand", lambda *look: 1 / 0)
+    made = list(make_demonstrations(env, DemonstrationConfig(count=6), draws=False))
+    assert [[turn.answer for turn in one.turns] for one in made] == words
+    assert not any(one.pictures or turn.images for one in made for turn in one.turns)
+    with pytest.raises(ZeroDivisionError):
+        demonstrations(env)
+
+
 def test_tasks_that_are_never_solved_end_the_search_for_others() -> None:
     """A teacher-forced route goes on after a mistake, so that the right answer never follows it."""
     env = environment("route_navigation", "env.teacher_forced=true")

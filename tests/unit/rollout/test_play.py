@@ -18,7 +18,7 @@ from envs.protocol import Env, OpenEpisode, Question
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import Completion, EngineError, Prompt, Sampling
 from rollout.episode import Episode, EpisodeEnd, Turn
-from rollout.play import Task, play_tasks
+from rollout.play import Task, play_rounds, play_tasks
 from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert, fixed
 from tests.support.chat import chat_tokens
 
@@ -261,3 +261,41 @@ def test_the_environments_config_is_named_in_the_record() -> None:
     assert (episode.env, episode.seed, episode.split, episode.sample) == ("add_up", 3, "test", 2)
     question: Question = environment().open(3, "test").first_question()
     assert episode.turns[0].question_text == question.text
+
+
+class _TellingEngine(_CountingEngine):
+    """Knows at which temperature each environment's answers were drawn."""
+
+    def __init__(self, together: int) -> None:
+        super().__init__(together)
+        self.drawn: set[tuple[str, float, int | None]] = set()
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        assert prompt.asked is not None
+        self.drawn.add((type(prompt.asked[0].reference).__name__, sampling.temperature, sampling.seed))
+        return await super().generate(prompt, sampling)
+
+
+def test_rounds_of_several_environments_are_played_at_once_and_each_as_alone() -> None:
+    ways = {"sums": (environment(), 0.0), "cards": (environment("general_points"), 0.7)}
+    mixed = [Task(seed=seed, draw=name, round=name) for seed in range(12) for name in ways]
+    engine = _TellingEngine(together=9)
+    config = PLENTY.model_copy(update={"episodes_in_flight": 9})
+
+    async def collect() -> list[tuple[Task, Episode]]:
+        return [pair async for pair in play_rounds(ways, engine, CHAT, mixed, config)]
+
+    played = asyncio.run(collect())
+    assert engine.most == 9, "all rounds together"
+    assert {task for task, _ in played} == set(mixed)
+    for name, (env, temperature) in ways.items():
+        alone = _TellingEngine(together=1)
+        own = [task for task in mixed if task.round == name]
+        expected = play(env, alone, own, PLENTY.model_copy(update={"temperature": temperature}))
+        found = [episode for task, episode in played if task.round == name]
+        assert sorted(map(told, found)) == sorted(map(told, expected))
+        assert alone.drawn <= engine.drawn, "at its own temperature, by its own draws"
+
+
+def told(episode: Episode) -> tuple[Any, ...]:
+    return (episode.env, episode.seed, episode.end, [turn.answer for turn in episode.turns])
