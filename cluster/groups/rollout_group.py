@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cluster.errors import RunError
 from cluster.groups.task_queue import TaskQueue
@@ -56,7 +56,7 @@ class RolloutGroup:
         verifier: VerifierConfig,
         config: RolloutConfig,
         rounds: Mapping[str, Round] = NO_ROUNDS,
-    ) -> Iterator[tuple[Played, object]]:
+    ) -> Iterator[tuple[Played, Any]]:
         """Each task's summary and the reference of its episode, once; tasks of a round are asked what that says."""
         if self._lives.sleeps:
             self._everyone("wake")
