@@ -219,6 +219,10 @@ class WorkerLives:
                         raise
                     if not self.bury(worker, error):
                         return
+            if worker.state is State.READY:
+                self._say(
+                    f"{worker.name} has joined: {len(self.ready)} of {self._limits.most} rollout workers can play"
+                )
         except LearnerDied:
             return  # not the workers' trouble: the first push of the next learner makes them ready
         except Exception as error:

@@ -39,11 +39,11 @@ CORES = 2
 class World:
     """Two hosts, and one run."""
 
-    def __init__(self, words: Sequence[str], folder: Path) -> None:
+    def __init__(self, words: Sequence[str], folder: Path, layout: Sequence[str] = LAYOUT) -> None:
         """`words` are files and `key=value` as of `ruleshift rl`."""
         folder.mkdir(parents=True)
         self.folder, self.run = folder, folder / NAME
-        self._words = [*words, *LAYOUT, f"cluster.folder={folder}", f"cluster.name={NAME}"]
+        self._words = [*words, *layout, f"cluster.folder={folder}", f"cluster.name={NAME}"]
         self.log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
