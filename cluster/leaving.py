@@ -39,8 +39,7 @@ def leave(run: Training, stop: StopRequest) -> str:
     started = time.monotonic()
     told = f"in phase {run.present}"
     if run.kind != "evaluate":
-        told = f"{told} of iteration {run.iteration + 1}" if run.present != "start" else told
-        told += f"; {_kept(run, stop)}"
+        told += f", after iteration {run.iteration}; {_kept(run, stop)}"
     run.progress.say(f"stopped {told} ({time.monotonic() - started:.1f} s)")
     run.progress.close()
     return told

@@ -39,8 +39,8 @@ Adopt = Callable[[Receivers], Any]
 Event = tuple[Worker | None, Any]
 """What is heard: a worker and what it says, None for that it is ready; or None and an error, by which all is over."""
 
-CLOSE_SECONDS = 3.0
-"""How long engines may take to release what they hold; a vLLM engine was seen to take 0.3 s."""
+CLOSE_SECONDS = 1.0
+"""How long engines may take to release what they hold; they end with their actors in any case."""
 
 
 class RolloutGroup:
