@@ -34,10 +34,6 @@ class Run:
         command = [sys.executable, *program, kind, *words, f"cluster.folder={folder}"]
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         environment |= {"STOP_IN": stop_in} if stop_in else {}
-            **os.environ,
-            **({"STOP_IN": stop_in} if stop_in else {}),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
         with self._log.open("w") as log:
             options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": True}
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
