@@ -27,7 +27,7 @@ class Run:
     def __init__(
         self, folder: Path, *words: str, kind: str = "rl", program: Sequence[str] = PROGRAM, stop_in: str = ""
     ) -> None:
-        """`program` is what is run; `stop_in` is where it stops itself, see `TELLING`. It has its own process group."""
+        """`program` is what is run; `stop_in` is where it stops itself and its group, see `TELLING`."""
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
@@ -35,7 +35,7 @@ class Run:
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         environment |= {"STOP_IN": stop_in} if stop_in else {}
         with self._log.open("w") as log:
-            options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": True}
+            options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": bool(stop_in)}
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
 
     def said(self) -> str:
