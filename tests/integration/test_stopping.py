@@ -21,7 +21,7 @@ WORDS = (
 STOPS = {
     "from the first moment on": (
         ("ray", 1, "it had not begun"),
-        ("actors", 1, "in phase start, after iteration 0; there is no checkpoint yet"),
+        ("actors", 1, "in phase start; there is no checkpoint yet"),
         ("evaluate", 1, "in phase evaluate, after iteration 0; there is no checkpoint yet"),
         ("rollout", 2, "in phase rollout, after iteration 1; the newest checkpoint is that of iteration 1"),
         ("learn", 1, "the newest checkpoint is that of iteration 2"),
