@@ -39,7 +39,7 @@ def leave(run: Training, stop: StopRequest) -> str:
     started = time.monotonic()
     told = f"in phase {run.present}"
     if run.kind != "evaluate":
-        told = f"{told} of iteration {run.iteration + 1}" if run.present != "start" else told
+        told += "" if run.present == "start" else f", after iteration {run.iteration}"
         told += f"; {_kept(run, stop)}"
     run.progress.say(f"stopped {told} ({time.monotonic() - started:.1f} s)")
     run.progress.close()
@@ -71,6 +71,6 @@ def _saved_within(run: Training, seconds: float) -> str:
     saving.start()
     saving.join(seconds)
     if errors:
-        return f"none could be written ({str(errors[0]).splitlines()[0]}); "
+        return f"none could be written ({(str(errors[0]) or repr(errors[0])).splitlines()[0]}); "
     key = f"cluster.stop_timeout_seconds={run.config.cluster.stop_timeout_seconds:g}"
     return f"none was written within {key}; " if saving.is_alive() else ""

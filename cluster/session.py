@@ -4,9 +4,11 @@ with ray_session(config.cluster): …          nothing that was started here out
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import current_thread, main_thread
 
 import ray
 from ray._private import services, utils
@@ -72,3 +74,6 @@ def _signals_are_ours() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler, services.ConsolePopen = handler, popen
+        if current_thread() is main_thread():
+            # Ray's core has put a handler before Python's that prints where every thread is.
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

@@ -93,7 +93,8 @@ def _elsewhere(cell: Cell, stop: StopRequest) -> None:
                 raise Stopped("stopped where its newest checkpoint is")
         ray.get(running)
     except RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+        # What was raised there, without the traceback that Ray makes its words.
+        raise error.cause if isinstance(error.cause, Stopped) else error.as_instanceof_cause() from None
     except RayActorError as error:
         raise RunError(
             f"{cell.folder}: the cell's process died; start the study again to go on. Ray says: {error}"

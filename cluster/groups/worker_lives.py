@@ -32,8 +32,8 @@ from rollout.receivers import Receivers
 Heard = tuple[Worker | None, Any]
 """A worker and what it says, None for that it can play; or None and an error, by which all is over."""
 
-CLOSE_SECONDS = 3.0
-"""How long engines may take to release what they hold; a vLLM engine was seen to take 0.3 s."""
+CLOSE_SECONDS = 1.0
+"""How long engines may take to release what they hold; they end with their actors in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from cluster.config import load_words
 from study.cells import Study
 from study.compare import compare
 from study.report.build import build_report
+from tests.support.runs import Run
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 420
@@ -120,7 +121,7 @@ def test_a_study_that_was_stopped_goes_on_and_comes_to_the_same(
     process = started(config_file, study, log)
     until(process, log, "rl | learn | iteration 2/")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(TIMEOUT_SECONDS) == 130, log.read_text()
+    assert process.wait(15) == 130, log.read_text()
     assert "start the study again to go on" in log.read_text()
     finished = {name: os.stat(study / "cells" / name / "cell.json") for name in ("init_seed0", "sft_seed0")}
     again = started(config_file, study, log)
@@ -130,6 +131,21 @@ def test_a_study_that_was_stopped_goes_on_and_comes_to_the_same(
         after = os.stat(study / "cells" / name / "cell.json")
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert (study / "report.html").is_file()
+
+
+@pytest.mark.timeout(2 * TIMEOUT_SECONDS)
+def test_cells_side_by_side_stop_together_and_leave_nothing(config_file: Path, tmp_path: Path) -> None:
+    ray.shutdown()
+    study = tmp_path / "study"
+    words = ("compare.side_by_side=2", "cluster.cores_per_run=1", "compare.budget=1.0e+15")
+    run = Run(tmp_path, str(config_file), "--out", str(study), *words, kind="compare")
+    logs = [study / "cells" / f"{arm}_seed0" / "log.txt" for arm in ("sft", "hybrid")]
+    for log in logs:
+        run.until("iteration 2/", log=log)
+    assert run.stopped(run.process.terminate) <= 15, run.said()
+    assert run.process.returncode == 130 and "start the study again to go on" in run.said()
+    for log in logs:
+        assert "the newest checkpoint is that of iteration" in log.read_text()
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)

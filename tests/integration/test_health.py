@@ -13,6 +13,7 @@ import ray
 
 from cluster.groups.learner_group import LearnerDied, LearnerGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
+from cluster.groups.worker_states import State
 from learner.config import LearnerConfig
 from rollout.probe import make_probe
 from rollout.receivers import Receivers
@@ -140,12 +141,16 @@ def test_an_engine_that_ends_while_it_plays_leaves_its_tasks_to_the_other(playin
 
 def test_an_engine_that_stood_still_for_a_while_is_only_suspected(playing: Playing) -> None:
     settled(playing)
-    engine = playing.engine(1)
+    engine, worker = playing.engine(1), playing.lives.workers[1]
     engine.suspend()
-    playing.until("rollout-1 has not answered for")
-    assert [worker.name for worker in playing.lives.ready] != [worker.name for worker in playing.lives.started]
+    playing.until(f"{worker.name} has not answered for")
+    while worker.state is not State.SUSPECT:
+        time.sleep(0.01)
+    assert worker not in playing.lives.ready
     engine.resume()
-    playing.until("answers again")
+    playing.until(f"{worker.name} answers again")
+    while worker.state is State.SUSPECT:
+        time.sleep(0.01)
     assert len(playing.lives.ready) == 2
     assert not any("Another takes the place" in line for line in playing.said)
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 420
 PROGRAM = ("-m", "study.cli")
 TELLING = ("-m", "tests.support.telling")
-"""The same, which says when a phase begins."""
+"""The same, which says when a phase begins (tests/support/telling.py)."""
 
 
 class Run:
@@ -32,10 +32,10 @@ class Run:
         *words: str,
         kind: str = "rl",
         program: Sequence[str] = PROGRAM,
-        is_alone: bool = False,
+        stop_in: str = "",
         disk: SmallDisk | None = None,
     ) -> None:
-        """`program` is what is run; one that `is_alone` has a process group of its own."""
+        """`program` is what is run; `stop_in` is where it stops itself and its group, see `TELLING`."""
         self._processes: set[psutil.Process] = set()
         self._killed: set[int] = set()
         self._log = folder / f"log_{time.monotonic_ns()}.txt"
@@ -43,17 +43,19 @@ class Run:
         command = [sys.executable, *program, kind, *words, f"cluster.folder={runs}"]
         command = disk.inside(command, ROOT) if disk else command
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment |= {"STOP_IN": stop_in} if stop_in else {}
         with self._log.open("w") as log:
-            options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": is_alone}
+            options: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": bool(stop_in)}
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
 
     def said(self) -> str:
         return self._log.read_text()
 
-    def until(self, words: str, times: int = 1) -> None:
-        """Wait until it says so, and so often."""
+    def until(self, words: str, times: int = 1, log: Path | None = None) -> None:
+        """Wait until it says so, and so often; or says so in a log of its own."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self.said().count(words) < times:
+        log = log or self._log
+        while not log.is_file() or log.read_text().count(words) < times:
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
             self._note_processes()
@@ -72,24 +74,19 @@ class Run:
         found.send_signal(signal.SIGKILL)
 
     def stopped(self, send: Callable[[], None]) -> float:
-        """Ask it to stop; the seconds until it has. Nothing of it is left then."""
+        """Ask it to stop; the seconds until nothing of it is left."""
         asked = time.monotonic()
         send()
-        while self.process.poll() is None:
-            assert time.monotonic() < asked + TIMEOUT_SECONDS, self.said()
-            self._note_processes()
-            time.sleep(0.05)
-        seconds = time.monotonic() - asked
-        self.ended()
-        return seconds
+        self.ended(0.05)
+        return time.monotonic() - asked
 
-    def ended(self) -> str:
+    def ended(self, seconds_between_looks: float = 0.5) -> str:
         """Wait for its end; everything it said."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.said()
             self._note_processes()
-            time.sleep(0.5)
+            time.sleep(seconds_between_looks)
         _, alive = psutil.wait_procs(self._processes, timeout=20)
         assert not alive, f"outlived the run: {alive}"
         assert not shared_files({process.pid for process in self._processes} - self._killed)
