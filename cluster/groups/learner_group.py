@@ -73,10 +73,11 @@ class LearnerGroup:
         timeout_seconds: float = 1800.0,
         prefix: str = "learner",
         health: Health | None = None,
+        launch: Callable[..., Any] = start_rank,
     ) -> "LearnerGroup":
         """Start all ranks; `resources` gives Ray's options for each, `threads` is how many cores each may use."""
         ranks = [
-            start_rank(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank))
+            launch(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank))
             for rank in range(config.num_ranks)
         ]
         group = cls(ranks, config, timeout_seconds, health)

@@ -21,6 +21,7 @@ from cluster.config import Config
 from cluster.groups.learner_group import LearnerGroup
 from cluster.groups.worker_states import Launcher, Worker
 from learner.learner import UpdateReport
+from learner.model_size import ModelSize
 from learner.worker import Item
 from rollout.engine import Prompt
 from rollout.episode import Episode, EpisodeEnd
@@ -51,9 +52,13 @@ class StandIn:
         self._seconds, self._version, self._num_sent = seconds, 0, 0
         self._num_tokens = self._num_items = 0
 
-    async def start(self, *_of_a_rank: Any) -> float:
+    async def start(self, *of_a_rank: Any) -> float | ModelSize:
         """It is there at once."""
-        return 0.0
+        return ModelSize(parameters=0) if of_a_rank else 0.0
+
+    async def address(self) -> str:
+        """Where nobody meets."""
+        return ""
 
     async def place(self) -> Place:
         """All on one host."""
@@ -160,7 +165,12 @@ def stand_ins(config: Config, seconds: float) -> Iterator[tuple[Launcher, Learne
     try:
         actor = ray.remote(StandIn).options(num_cpus=0, max_concurrency=CONCURRENT_CALLS)
         hosts = [actor.remote(config.learner.model, seconds) for _ in range(NUM_HOSTS)]
-        ranks = [hosts[rank % NUM_HOSTS] for rank in range(config.learner.num_ranks)]
+        learner = LearnerGroup.start(
+            config.learner,
+            config.rollout.temperature,
+            timeout_seconds=config.cluster.step_timeout_seconds,
+            launch=lambda _name, rank, *_of_a_rank, **_options: hosts[rank % NUM_HOSTS],
+        )
         launcher = _StandInLauncher(
             model=Path(config.learner.model or ""),
             config=config.rollout,
@@ -168,6 +178,6 @@ def stand_ins(config: Config, seconds: float) -> Iterator[tuple[Launcher, Learne
             prefix="stand-in",
             hosts=hosts,
         )
-        yield launcher, LearnerGroup(ranks, config.learner, config.cluster.step_timeout_seconds)
+        yield launcher, learner
     finally:
         ray.shutdown()
