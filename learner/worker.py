@@ -128,7 +128,7 @@ class LearnerWorker:
         """Make ready to send to these workers, if that is not done; a rank without any only takes part in gathering."""
         if self._sender is None:
             sends = bool(workers.actors)
-            options = {**options, **meeting(backend, workers.places, self.address())}
+            options = {**options, **meeting(backend, workers.places, self.address(), workers.seconds)}
             self._sender = make_sender(backend, client=workers, source=self._source, sends=sends, **options)
 
     def send_weights(self, version: int, perturbation: float = 0.0) -> SyncReport:
@@ -146,7 +146,11 @@ class LearnerWorker:
 
     def expected(self, prompts: Sequence[Prompt]) -> list[list[float]]:
         """What a rollout engine with these weights says of the prompts."""
-        return expected_logprobs(self._learner.policy.backbone, prompts, self._chat.processor)
+        try:
+            return expected_logprobs(self._learner.policy.backbone, prompts, self._chat.processor)
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # an engine on the same GPU has woken up, and needs the room
 
     def version(self) -> int:
         """How many updates the policy has had."""

@@ -11,7 +11,7 @@ lives: who takes part, and what becomes of one that fails, is for their owner to
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import ray
@@ -22,8 +22,14 @@ from rollout.probe import ProbeExpectation
 from rollout.weight_files import contents_of
 from rollout.weight_transfer import Place, rank_offsets
 
-CALL_SECONDS = 1800.0
-"""How long a step of a weight update may take on any worker."""
+LEAST_SECONDS = 120.0
+SLOWEST_BYTES_PER_SECOND = 50e6
+"""Weights that move slower than this do not move any more."""
+
+
+def transfer_seconds(num_bytes: int) -> float:
+    """How long weights of so many bytes may be on their way."""
+    return LEAST_SECONDS + num_bytes / SLOWEST_BYTES_PER_SECOND
 
 
 class WorkerDied(EngineError):
@@ -36,16 +42,20 @@ class Receivers:
 
     actors: tuple[Any, ...]
     places: tuple[Place, ...]
+    seconds: float = LEAST_SECONDS
+    """How long each step of an update may take on any of them."""
 
     @classmethod
     def of(cls, actors: Sequence[Any]) -> Self:
         """These workers, which are asked where they are; raises WorkerDied if one is no more."""
-        return cls(tuple(actors), tuple(_each(actors, "place", [()] * len(actors))))
+        return cls(tuple(actors), tuple(_each(actors, "place", [()] * len(actors), LEAST_SECONDS)))
 
     def among(self, numbers: Sequence[int]) -> Self:
         """Those with the numbers alone."""
-        return type(self)(
-            tuple(self.actors[number] for number in numbers), tuple(self.places[number] for number in numbers)
+        return replace(
+            self,
+            actors=tuple(self.actors[number] for number in numbers),
+            places=tuple(self.places[number] for number in numbers),
         )
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
@@ -55,7 +65,12 @@ class Receivers:
             return
         # vLLM means one engine, whose ranks follow its own; they all wait here until the group is complete.
         offsets = rank_offsets(self.places)
-        _each(self.actors, "init_weight_transfer", [({**init_info, "rank_offset": offset},) for offset in offsets])
+        _each(
+            self.actors,
+            "init_weight_transfer",
+            [({**init_info, "rank_offset": offset},) for offset in offsets],
+            self.seconds,
+        )
 
     def start_weight_update(self) -> None:
         """An update begins."""
@@ -69,7 +84,12 @@ class Receivers:
         here = own_place().host
         is_far = [place.host != here for place in self.places]
         contents = ray.put(contents_of(update_info["path"])) if any(is_far) else None
-        _each(self.actors, "update_weights", [(update_info, contents) if far else (update_info,) for far in is_far])
+        _each(
+            self.actors,
+            "update_weights",
+            [(update_info, contents) if far else (update_info,) for far in is_far],
+            self.seconds,
+        )
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """All buckets are sent."""
@@ -84,19 +104,19 @@ class Receivers:
         return max(self._all("verify", expected))
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return _each(self.actors, method, [arguments] * len(self.actors))
+        return _each(self.actors, method, [arguments] * len(self.actors), self.seconds)
 
 
-def _each(actors: Sequence[Any], method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _each(actors: Sequence[Any], method: str, arguments: Sequence[tuple[Any, ...]], seconds: float) -> list[Any]:
     """What each answers to its arguments, in order."""
     calls = [getattr(actor, method).remote(*given) for actor, given in zip(actors, arguments, strict=True)]
-    waiting, ends = list(calls), time.monotonic() + CALL_SECONDS
+    waiting, ends = list(calls), time.monotonic() + seconds
     try:
         while waiting:
             done, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.monotonic()))
             if not done:
                 late = [calls.index(call) for call in waiting]
-                raise EngineError(f"rollout workers {late} have not ended {method} after {CALL_SECONDS:.0f} s")
+                raise EngineError(f"rollout workers {late} have not ended {method} after {seconds:.0f} s")
             # What one raises is told when all have ended, lest a second try meets those still at the first.
             with suppress(RayTaskError):
                 ray.get(done)

@@ -82,13 +82,19 @@ def rank_offsets(workers: Sequence[Place]) -> list[int]:
     return list(accumulate((worker.num_ranks for worker in workers[:-1]), initial=1))
 
 
-def meeting(backend: str, workers: Sequence[Place], address: str) -> dict[str, Any]:
-    """What the sender has to tell vLLM about a group, where there is one; `address` is its own host and a free port."""
+def meeting(backend: str, workers: Sequence[Place], address: str, seconds: float) -> dict[str, Any]:
+    """What the sender has to tell vLLM about a group, where there is one; `address` is its own host and a free port,
+    and a transfer may take so many seconds."""
     if backend != "nccl":
         return {}
     host, _, port = address.rpartition(":")
     num_ranks = 1 + sum(worker.num_ranks for worker in workers)
-    return {"master_address": host, "master_port": int(port), "world_size": num_ranks}
+    return {
+        "master_address": host,
+        "master_port": int(port),
+        "world_size": num_ranks,
+        "deadline_seconds": seconds,
+    }
 
 
 @dataclass
@@ -134,8 +140,10 @@ class SameGpuSender(TrainerWeightTransferEngine[SameGpuInitInfo]):
         # The buffer is overwritten as soon as a call has returned: the engine has copied it by then.
         for chunk in packed_ipc_producer(iter(self.source), gpu, lambda named: named[1], num_bytes):
             self.client.update_weights(announced(chunk))
-        self.client.finish_weight_update()
+        # The engine takes the rest of its memory as the update finishes; PyTorch keeps what was needed here otherwise.
         torch.cuda.ipc_collect()
+        torch.cuda.empty_cache()
+        self.client.finish_weight_update()
 
 
 def buffer_size(metadata: Sequence[ParamMeta], wanted: int) -> int:

@@ -18,12 +18,11 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.stopping import wait
 from learner.worker import HEALTH
+from rollout.receivers import SLOWEST_BYTES_PER_SECOND
 from rollout.sign import Sign
 
 SECONDS_BETWEEN_QUESTIONS = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
-SLOWEST_BYTES_PER_SECOND = 50e6
-"""What moves weights may take as long as their bytes take at this speed."""
 
 
 @dataclass(eq=False, slots=True)

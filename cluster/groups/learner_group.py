@@ -137,8 +137,12 @@ class LearnerGroup:
                 rank.connect.remote(workers.among(served), backend, {"held_as": getattr(torch, held_as), **options})
                 for rank, served in zip(self._ranks, shares(backend, self._places, workers.places), strict=True)
             ]
-        self._wait("connecting to rollout workers", calls)
-        return max(self._all("send_weights", version, perturbation), key=lambda report: report.num_calls)
+        # Of a few steps each ends by itself first; ranks that do not answer even then are given up.
+        seconds = min(self._timeout_seconds, 4 * workers.seconds)
+        self._wait("connecting to rollout workers", calls, seconds)
+        with self._submitting:
+            calls = [rank.send_weights.remote(version, perturbation) for rank in self._ranks]
+        return max(self._wait("sending weights", calls, seconds), key=lambda report: report.num_calls)
 
     def forget_workers(self) -> None:
         """Connect to the workers anew at the next sending."""
@@ -202,15 +206,16 @@ class LearnerGroup:
             calls = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
         return self._wait(method, calls)
 
-    def _wait(self, phase: str, calls: list[Any]) -> list[Any]:
+    def _wait(self, phase: str, calls: list[Any], seconds: float | None = None) -> list[Any]:
         """The answers; an error as soon as one rank has one, since the others wait for it in vain."""
         started, waiting = time.monotonic(), list(calls)
+        seconds = seconds or self._timeout_seconds
         while waiting:
-            left = self._timeout_seconds - (time.monotonic() - started)
+            left = seconds - (time.monotonic() - started)
             done, waiting = wait(waiting, max(left, 0))
             if not done:
                 late = [calls.index(call) for call in waiting]
-                raise LearnerDied(f"learner ranks {late} have not ended {phase} after {self._timeout_seconds:.0f} s")
+                raise LearnerDied(f"learner ranks {late} have not ended {phase} after {seconds:.0f} s")
             try:
                 ray.get(done)
             except RayTaskError as error:

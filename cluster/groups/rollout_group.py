@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from cluster.errors import RunError
 from cluster.groups.task_queue import TaskQueue
-from cluster.groups.worker_lives import Heard, WorkerLives, receivers
+from cluster.groups.worker_lives import Heard, WorkerLives
 from cluster.groups.worker_states import State, Worker, answer, is_death
 from cluster.stopping import SECONDS_BETWEEN_LOOKS, check_stop
 from envs.protocol import EnvConfig
@@ -135,7 +135,7 @@ class RolloutGroup:
             workers = self._lives.started
             for worker in workers:
                 self._lives.becomes(worker, State.STALE)
-            report = push(receivers(workers))
+            report = push(self._lives.receivers(workers))
             for worker in workers:
                 self._lives.becomes(worker, State.READY)
         return report

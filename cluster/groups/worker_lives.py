@@ -27,7 +27,7 @@ from cluster.groups.learner_group import LearnerDied
 from cluster.groups.restarts import RestartBudget
 from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, is_death
 from rollout.engine import EngineError
-from rollout.receivers import Receivers
+from rollout.receivers import Receivers, transfer_seconds
 
 Heard = tuple[Worker | None, Any]
 """A worker and what it says, None for that it can play; or None and an error, by which all is over."""
@@ -159,6 +159,11 @@ class WorkerLives:
         if self._trouble is not None:
             raise self._trouble
 
+    def receivers(self, workers: Sequence[Worker]) -> Receivers:
+        """As those that an update goes to."""
+        actors, places = tuple(worker.actor for worker in workers), tuple(worker.place for worker in workers)
+        return Receivers(actors, places, transfer_seconds(self._launcher.num_bytes))
+
     def check(self) -> None:
         """Ask all for a sign of life, and give up those that give none."""
         self._health.ask([worker.actor for worker in self.started])
@@ -254,7 +259,7 @@ class WorkerLives:
                 raise EngineError(f"{worker.name} did not start: {error}") from error
         with self.weights:
             if worker.state in (State.STALE, State.SUSPECT):
-                self._adopt(receivers([worker]))
+                self._adopt(self.receivers([worker]))
                 self.becomes(worker, State.READY)
 
     def settle(self) -> None:
@@ -283,8 +288,3 @@ class WorkerLives:
             ray.wait([actor.close.remote() for actor in started], num_returns=len(started), timeout=CLOSE_SECONDS)
         for actor in actors:
             ray.kill(actor)
-
-
-def receivers(workers: Sequence[Worker]) -> Receivers:
-    """As those that an update goes to."""
-    return Receivers(tuple(worker.actor for worker in workers), tuple(worker.place for worker in workers))

@@ -58,13 +58,13 @@ def test_every_process_of_every_engine_has_a_rank_of_its_own_behind_the_senders(
     offsets = rank_offsets(workers)
     taken = [offset + n for offset, worker in zip(offsets, workers, strict=True) for n in range(worker.num_ranks)]
     assert taken == list(range(1, 9))
-    met = meeting("nccl", workers, "10.0.0.7:4321")
-    assert met == {"master_address": "10.0.0.7", "master_port": 4321, "world_size": 9}
+    met = meeting("nccl", workers, "10.0.0.7:4321", 60.0)
+    assert met == {"master_address": "10.0.0.7", "master_port": 4321, "world_size": 9, "deadline_seconds": 60.0}
 
 
 @pytest.mark.parametrize("backend", ["shared_memory", "ipc"])
 def test_only_a_group_has_to_meet(backend: str) -> None:
-    assert meeting(backend, RANKS, "10.0.0.7:4321") == {}
+    assert meeting(backend, RANKS, "10.0.0.7:4321", 60.0) == {}
 
 
 def test_a_filled_buffer_is_announced_in_the_words_of_vllms_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
