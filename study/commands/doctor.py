@@ -88,8 +88,10 @@ def _adopt(worker: Any, folder: Path, say: Say) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from cluster.groups.weight_sync import PERTURBATION
     from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
     from rollout.receivers import Receivers
+    from rollout.weight_digest import WHOLE
     from rollout.weight_source import HuggingFaceSource
     from rollout.weight_transfer import make_sender
 
@@ -98,7 +100,17 @@ def _adopt(worker: Any, folder: Path, say: Say) -> None:
         for parameter in module.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     client = Receivers.of([worker])
-    report = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder)).send(1)
+    sender = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder))
+    [before], sent = client.digests(), sender.send(1, perturbation=PERTURBATION)
+    [after] = client.digests()
+    if missed := [name for name, digest in after.items() if digest == before[name]]:
+        raise RuntimeError(f"a push did not reach {', '.join(missed)}: the engine would play an old policy")
+    is_exact = sum(after.values()) % WHOLE == sent.digest
+    say(
+        f"✓ a push in which every value is off reached all {len(after)} weights that the engine shows"
+        + ("; their digest tells of each push whether all arrived" if is_exact else ", and the probe sees the others")
+    )
+    report = sender.send(1)
     prompts = make_probe(module.config.vocab_size)
     expected = ProbeExpectation(
         prompts=prompts, logprobs=expected_logprobs(module, prompts), version=1, tolerance=TOLERANCES["float32"]
