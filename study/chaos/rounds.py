@@ -14,11 +14,11 @@ from study.chaos.judge import faults, same_draws
 from study.chaos.strikes import PHASES, Strike
 from study.chaos.world import World
 
-PHASE_SECONDS = 90.0
+PHASE_SECONDS = 30.0
 """How long one waits for a phase before another strike is chosen."""
 INTO_SECONDS = {"start": 20.0, "rollout": 2.0, "learn": 2.0, "push": 0.3, "checkpoint": 0.3, "evaluate": 2.0}
 """How far into a phase a strike may come."""
-PAUSE_SECONDS = (2.0, 30.0)
+PAUSE_SECONDS = (1.0, 15.0)
 RUN_SECONDS = 1800.0
 """How long a run may take with all that happens to it."""
 

@@ -10,13 +10,17 @@ from typing import Any
 import psutil
 import pytest
 import ray
+import torch
 
 from cluster.groups.learner_group import LearnerDied, LearnerGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
 from cluster.groups.worker_states import State
 from learner.config import LearnerConfig
+from rollout.engine import PolicyMismatch
 from rollout.probe import make_probe
 from rollout.receivers import Receivers
+from rollout.weight_source import HuggingFaceSource
+from rollout.weight_transfer import SyncReport, make_sender
 from tests.support.playing import ROOT, Playing
 from tests.support.runs import TIMEOUT_SECONDS
 from tests.support.tiny_models import make_text_model
@@ -167,3 +171,22 @@ def test_a_rank_that_ends_is_told_and_nobody_waits_for_it_for_long(playing: Play
     assert time.monotonic() - started < FOUND_SECONDS
     assert len(playing.lives.ready) == 2
     ranks.close()
+
+
+def test_a_tensor_that_a_push_does_not_reach_is_named(playing: Playing, model: Path) -> None:
+    settled(playing)
+
+    class AllButOne(HuggingFaceSource):
+        def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in super().__iter__():
+                yield name, tensor if name == "model.norm.weight" else tensor * 1.5 + 0.5
+
+    class Forgetful(LearnerGroup):
+        def send_weights(self, workers: Receivers, version: int, backend: str, **options: Any) -> SyncReport:
+            source = AllButOne(playing.module, model)
+            return make_sender(backend, client=workers, source=source).send(version)
+
+    learner = Forgetful.start(LearnerConfig(model=str(model)), temperature=1.0, prefix="forgetful")
+    with pytest.raises(PolicyMismatch, match=r"1 of \d+ weights .* are not reached by a push: model\.norm\.weight\."):
+        playing.group.give(sync(playing, learner).push)
+    learner.close()
