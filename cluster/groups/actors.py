@@ -15,7 +15,7 @@ from transformers import AutoConfig
 
 from cluster.config import Config
 from cluster.groups.health import Health
-from cluster.groups.learner_group import LearnerGroup
+from cluster.groups.learner_group import LearnerDied, LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
 from cluster.groups.worker_lives import Limits, WorkerLives
@@ -39,7 +39,7 @@ class Actors:
 
     def __init__(self, config: Config, placement: Placement, chat: ChatTokens, say: Callable[[str], None]) -> None:
         cluster = config.cluster
-        self._config, self._placement = config, placement
+        self._config, self._placement, self._say = config, placement, say
         self._model = Path(config.learner.model or "")
         self._health = Health(cluster.health_timeout_seconds, say)
         self._lives = WorkerLives(
@@ -85,7 +85,11 @@ class Actors:
         if self._config.rollout.engine.sleeps:
             # An engine takes its share of the memory that it finds free as it starts.
             self._lives.wait()
-        self.start_learner()
+        try:
+            self.start_learner()
+        except LearnerDied as error:
+            self._say(f"{error} All learner ranks are started once more.")
+            self.start_learner()
         cleaning.callback(self._close_learner)
         self._lives.wait()
         self._lives.welcome()
@@ -101,6 +105,7 @@ class Actors:
                 resources=self._placement.learner_options,
                 threads=self._placement.learner_threads,
                 timeout_seconds=self._config.cluster.step_timeout_seconds,
+                start_seconds=self._config.cluster.start_timeout_seconds,
                 prefix=f"{self._config.cluster.name}-learner{'-again' * self._num_learners}",
                 health=self._health,
             )

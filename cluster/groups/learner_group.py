@@ -71,6 +71,7 @@ class LearnerGroup:
         resources: Callable[[int], Mapping[str, Any]] = lambda rank: {"num_cpus": 0},
         threads: int = 1,
         timeout_seconds: float = 1800.0,
+        start_seconds: float = 1800.0,
         prefix: str = "learner",
         health: Health | None = None,
         launch: Callable[..., Any] = start_rank,
@@ -82,8 +83,9 @@ class LearnerGroup:
         ]
         group = cls(ranks, config, timeout_seconds, health)
         try:
-            address = group._wait("meeting", [ranks[0].address.remote()])[0]
-            group.size = group._all("start", address, threads, timeout_seconds)[0]
+            address = group._wait("meeting", [ranks[0].address.remote()], start_seconds)[0]
+            calls = [rank.start.remote(address, threads, timeout_seconds) for rank in ranks]
+            group.size = group._wait("starting", calls, start_seconds)[0]
             group._places = group._all("place")
         except BaseException:
             group.close()

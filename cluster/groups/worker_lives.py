@@ -87,9 +87,19 @@ class WorkerLives:
         """Until those that a run begins with can play, with the weights that they were started with."""
         while self._starting:
             worker, call = self._starting[0]
-            self._started(worker, call)
+            try:
+                self._started(worker, call)
+            except (EngineError, RunError, RuntimeError) as error:
+                self._starting[0] = self._once_more(worker, error)
+                continue
             self.becomes(worker, State.READY)
             del self._starting[0]
+
+    def _once_more(self, worker: Worker, error: Exception) -> tuple[Worker, Any]:
+        """Another in the place of one that did not start; what fails twice is no accident, and raised."""
+        if worker.life or not self.bury(worker, error) or (successor := self._successor(worker)) is None:
+            raise error
+        return successor, successor.actor.start.remote()
 
     def welcome(self) -> None:
         """Let more join where there is room for them, now that there is a learner whose weights they can have."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import ObjectLostError
 
 from cluster.config import Config
 from cluster.errors import RunError
@@ -106,6 +107,14 @@ def transcripts(played: Episodes, run: Training) -> Iterator[None]:
     except EpisodesLost:
         raise  # what is written may miss the same, and is written anew
     except BaseException:
-        ray.get(writing, timeout=run.config.cluster.step_timeout_seconds)
+        _written(writing, run)
         raise
-    ray.get(writing, timeout=run.config.cluster.step_timeout_seconds)
+    _written(writing, run)
+
+
+def _written(writing: Any, run: Training) -> None:
+    """Wait for transcripts; a run does not end for those that a host had alone that is gone."""
+    try:
+        ray.get(writing, timeout=run.config.cluster.step_timeout_seconds)
+    except ObjectLostError:
+        run.progress.say("some episodes were on a host that is gone, and have no transcripts")
