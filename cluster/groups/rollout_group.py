@@ -11,7 +11,7 @@ at once (task_queue.py); who comes instead of it, and when, is for the owner of 
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -65,7 +65,7 @@ class RolloutGroup:
         queue: TaskQueue[Worker] = TaskQueue(tasks, room=room)
 
         streams: Streams[Worker] = Streams(env, verifier, config, rounds)
-        with self._lives.told() as heard:
+        with closing(streams), self._lives.told() as heard:
             for worker in self._lives.ready:
                 queue.join(worker)
             last = "nothing"

@@ -89,3 +89,16 @@ def test_what_play_raises_is_the_last_of_its_call(players: Any) -> None:
     assert isinstance(error, ValueError)
     opened.open("plays", "plays", actor, [Task(seed=2)])
     assert len(heard(opened)) == 1
+
+
+def test_what_nobody_waits_for_any_more_is_not_played_on(players: Any) -> None:
+    opened, actor = streams(), players()
+    opened.open("hangs", "hangs", actor, [Task(seed=0), Task(seed=HANGS)])
+    assert len(heard(opened, until=1)) == 1
+    assert ray.get(actor.playing.remote()) == 1
+    opened.close()
+    assert not opened
+    deadline = time.monotonic() + 30
+    while ray.get(actor.playing.remote()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -22,7 +22,20 @@ def _refuse() -> None:
 class Player:
     """Plays tasks one after the other; their seeds are all that is told of them."""
 
-    async def play(self, _env: Any, _verifier: Any, tasks: Sequence[Any], _config: Any) -> AsyncIterator[Any]:
+    num_playing = 0
+
+    async def playing(self) -> int:
+        return self.num_playing
+
+    async def play(self, _env: Any, _verifier: Any, tasks: Sequence[Any], *_how: Any) -> AsyncIterator[Any]:
+        self.num_playing += 1
+        try:
+            async for each in self._played(tasks):
+                yield each
+        finally:
+            self.num_playing -= 1
+
+    async def _played(self, tasks: Sequence[Any]) -> AsyncIterator[Any]:
         for task in tasks:
             if task.seed == HANGS:
                 await asyncio.sleep(1000)
