@@ -1,7 +1,7 @@
 """A run with Ray around it: what is started in here ends with the block."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import ray
@@ -9,6 +9,8 @@ import ray
 from cluster.config import Config, to_yaml
 from cluster.planning.hardware import Hardware, look, of_nodes
 from cluster.planning.placement import Command, place, reserved
+from cluster.record.console import Progress
+from cluster.record.notices import written_to
 from cluster.record.run_directory import RunDirectory
 from cluster.session import StopRequest, ray_session, stop_signals
 from cluster.training import Training
@@ -37,13 +39,16 @@ def open_training(
         directory = RunDirectory.create(Path(config.cluster.folder).resolve(), config.cluster.name)
     if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
         directory.write_config(to_yaml(config))
-    with ray_session(config.cluster), ExitStack() as cleaning:
-        stop = stop or cleaning.enter_context(stop_signals())
-        placement = place(config, hardware_of_cluster(config), kind)
-        placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
-        run = Training(config, kind, directory, placement, stop)
-        run.begin(cleaning)
-        yield run
+    with written_to(directory.log), closing(Progress(kind, config.cluster.iterations, log=directory.log)) as progress:
+        progress.starts("Ray")
+        with ray_session(config.cluster), ExitStack() as cleaning:
+            stop = stop or cleaning.enter_context(stop_signals())
+            placement = place(config, hardware_of_cluster(config), kind)
+            progress.starts("when the cluster has room")
+            placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
+            run = Training(config, kind, directory, placement, stop, progress)
+            run.begin(cleaning)
+            yield run
 
 
 def hardware_of_cluster(config: Config) -> Hardware:

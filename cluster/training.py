@@ -41,7 +41,13 @@ class Training:
     """One run, from its first iteration or from its newest checkpoint."""
 
     def __init__(
-        self, config: Config, kind: Command, directory: RunDirectory, placement: Placement, stop: StopRequest
+        self,
+        config: Config,
+        kind: Command,
+        directory: RunDirectory,
+        placement: Placement,
+        stop: StopRequest,
+        progress: Progress,
     ) -> None:
         self.config, self.kind, self.directory, self._stop = config, kind, directory, stop
         self.placement = placement
@@ -50,7 +56,7 @@ class Training:
         self.best: Mapping[str, Any] = {}
         self.row: dict[str, float] = {}
         self.recorder: MetricsRecorder
-        self.progress = Progress(kind, config.cluster.iterations, log=directory.log)
+        self.progress = progress
         self.chat = ChatTokens.load(Path(config.learner.model or ""))
         self.actors = Actors(config, placement, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
@@ -62,7 +68,7 @@ class Training:
     def begin(self, cleaning: ExitStack) -> None:
         """Start both groups, and go on from the newest checkpoint where there is one."""
         started = time.monotonic()
-        self.actors.begin(cleaning)
+        self.actors.begin(cleaning, self.progress.starts)
         self.ledger.model = self.actors.learner.size
         self._restore()
         resumed_after = self.iteration or None
@@ -76,6 +82,7 @@ class Training:
             f"{parameters}; {self.config.learner.num_ranks} learner rank(s) and {workers} rollout worker(s) started "
             f"in {seconds:.0f} s; records in {self.directory.path}"
         )
+        self.progress.stage("prepares")
 
     def goes_on(self) -> bool:
         """Whether another iteration is to be made; when it is not, or was asked to stop, what was done is safe."""

@@ -61,15 +61,18 @@ class Actors:
         self.learner: LearnerGroup
         self._sync: WeightSync
 
-    def begin(self, cleaning: ExitStack) -> None:
-        """Start both groups at the same time."""
+    def begin(self, cleaning: ExitStack, starts: Callable[[str], None]) -> None:
+        """Start both groups at the same time; `starts` is told what is waited for."""
         cleaning.callback(self._rollouts.close)
         self._rollouts.begin(self._config.cluster.num_rollout_workers)
         if self._config.rollout.engine.sleeps:
             # An engine takes its share of the memory that it finds free as it starts.
+            starts("rollout engines")
             self._rollouts.wait()
+        starts("learner ranks" if self._config.rollout.engine.sleeps else "learner ranks and rollout engines")
         self.start_learner()
         cleaning.callback(self._close_learner)
+        starts("rollout engines")
         self._rollouts.wait()
 
     def start_learner(self) -> None:

@@ -35,8 +35,10 @@ class PlayAhead:
         while iteration + len(self._begun) <= last:
             self._begun.append(self._begin(iteration + len(self._begun)))
         heard, found = self._begun.popleft(), []
+        self._run.progress.expects(len(tasks_of(iteration, self._run.config)))
         while isinstance(item := heard.get(), tuple):
             found.append(item)
+            self._run.progress.came()
         if isinstance(item, BaseException):
             raise item
         self._run.row[PLAYING] = item

@@ -53,7 +53,7 @@ class Evaluator:
             self._training_targets = _targets.options(num_cpus=0).remote(config.env, config.verifier, config.data)
         for suite, temperature in wanted:
             progress.stage(f"evaluate {suite}")
-            references, traffic = self._play(suite, temperature)
+            references, traffic = self._play(suite, temperature, progress)
             whole += traffic
             context = {"iteration": iteration, "suite": suite, "temperature": temperature}
             rows.append(self._measure(references, *self._environments[suite], context))
@@ -77,7 +77,7 @@ class Evaluator:
         suites = [name for name, suite in evaluation.suites.items() if not suite.only_at_end]
         for suite in suites:
             progress.stage(f"distance on {suite}")
-            references, traffic = self._play(suite, temperature, num_tasks)
+            references, traffic = self._play(suite, temperature, progress, num_tasks)
             moves.append((references[: evaluation.kl_to_start], temperature))
             whole += traffic
         found = self._moved(moves)
@@ -98,7 +98,9 @@ class Evaluator:
         loss, traffic = self._actors.learner.loss_of(items)
         return {"generalisation_loss": loss}, traffic
 
-    def _play(self, suite: str, temperature: float, most: int | None = None) -> tuple[list[Any], Traffic]:
+    def _play(
+        self, suite: str, temperature: float, progress: Progress, most: int | None = None
+    ) -> tuple[list[Any], Traffic]:
         """The references of a suite's episodes, in the order of its tasks, and what went through the engines; of so
         many tasks at most."""
         env, verifier = self._environments[suite]
@@ -111,7 +113,7 @@ class Evaluator:
             for seed in range(first, first + min(num_tasks, most or num_tasks))
             for sample in range(evaluation.samples_per_task)
         ]
-        played = list(self._actors.play(tasks, env, verifier, config))
+        played = list(progress.counted(self._actors.play(tasks, env, verifier, config), len(tasks)))
         if not played:
             raise RunError(f"suite {suite} played nothing")
         references = [reference for _, reference in sorted(played, key=lambda pair: _order(pair[0].task))]

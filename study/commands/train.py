@@ -10,6 +10,8 @@ from cluster.errors import ConfigError
 from cluster.planning.plan import make_plan
 from cluster.planning.plan_text import render
 from cluster.planning.resume_checks import resume_findings
+from cluster.record.notices import held
+from cluster.record.ticking import waiting
 from study.cells import arm_alone
 from study.commands import add_arm, add_configuration, hardware_of
 
@@ -39,10 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     if arguments.dry_run:
         return 0
-    if arguments.command == "rl":
-        from cluster.train_rl import train_rl as train
-    else:
-        from cluster.train_sft import train_sft as train
+    with waiting(f"{arguments.command} | loads its libraries", sys.stderr), held():
+        if arguments.command == "rl":
+            from cluster.train_rl import train_rl as train
+        else:
+            from cluster.train_sft import train_sft as train
     print(train(config, arguments.resume))
     return 0
 

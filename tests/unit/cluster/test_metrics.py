@@ -3,11 +3,15 @@
 import ast
 import io
 import json
+import logging
 import math
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,11 +22,12 @@ import pytest
 
 from cluster.errors import ConfigError
 from cluster.measuring.measures import evaluate_episodes
-from cluster.record import metrics
+from cluster.record import metrics, notices
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress, duration
 from cluster.record.metrics import MetricsRecorder, TrackingConfig, check_tracking, gauge_name
 from cluster.record.run_directory import RunDirectory
+from cluster.record.ticking import Ticking, waiting
 from rollout.episode import EpisodeEnd
 from tests.support.episodes import episode, right, wrong
 
@@ -272,13 +277,90 @@ def test_imitation_shows_its_loss() -> None:
     assert shown.text() == "rl | start | iteration 10/10 | loss 0.123 | 512 tokens/s"
 
 
-def test_a_long_phase_says_that_it_is_alive() -> None:
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_log_has_a_line_every_half_minute_whatever_the_run_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ticking.__init__, "__defaults__", (0.01,))
     stream, clock = io.StringIO(), Clock()
     shown = progress(stream, clock)
-    for _ in range(7):
-        shown.stage("evaluate")
-        clock.now += 10
-    assert stream.getvalue().splitlines() == ["rl | evaluate | iteration 0/10"] * 2
+    shown.stage("rollout")
+    shown.expects(128)
+    shown.came()
+    for minute in range(1, 4):
+        clock.now += 60
+        until(lambda number=minute: stream.getvalue().count("\n") == number)
+    assert stream.getvalue().splitlines() == [
+        f"rl | rollout 1/128 for {minute} min | iteration 0/10" for minute in (1, 2, 3)
+    ]
+    shown.close()
+    clock.now += 60
+    time.sleep(0.1)
+    assert stream.getvalue().splitlines()[3:] == ["rl | rollout 1/128 for 3 min | iteration 0/10 | ended after 3 min"]
+
+
+def test_the_thread_behind_a_line_dies_with_its_owner_and_outlives_a_full_disk(tmp_path: Path) -> None:
+    class Owner:
+        calls = 0
+
+        def tick(self) -> None:
+            self.calls += 1
+            raise OSError(28, "No space left on device")
+
+    def is_ticking() -> bool:
+        return any(thread.name == "tick-tick" for thread in threading.enumerate())
+
+    owner = Owner()
+    ticking = Ticking(owner.tick, 0.01)
+    until(lambda: owner.calls > 2)
+    assert is_ticking()
+    del owner
+    until(lambda: not is_ticking())
+    ticking.stop()
+
+
+def test_a_stream_that_is_closed_ends_the_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ticking.__init__, "__defaults__", (0.01,))
+    stream, clock = io.StringIO(), Clock()
+    shown = progress(stream, clock)
+    stream.close()
+    clock.now += 60
+    until(lambda: not any(thread.name == "tick-_tick" for thread in threading.enumerate()))
+    assert shown.text() == "rl | start for 1 min | iteration 0/10"
+
+
+def test_what_a_run_waits_for_as_it_starts_is_told_at_once() -> None:
+    stream = io.StringIO()
+    progress(stream, Clock()).starts("learner ranks")
+    with waiting("rl | loads its libraries", stream, 0.01):
+        until(lambda: "for 0 s" in stream.getvalue())
+    assert stream.getvalue().splitlines()[:3] == [
+        "rl | starts learner ranks | iteration 0/10",
+        "rl | loads its libraries",
+        "rl | loads its libraries | for 0 s",
+    ]
+
+
+def test_what_libraries_say_stands_in_the_log_and_their_errors_on_the_terminal_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library, log = logging.getLogger("some.library"), tmp_path / "log.txt"
+    with notices.held():
+        library.warning("no GPU here")
+    with notices.written_to(log):
+        library.info("all is well")
+        library.error("the disk burns")
+    library.warning("after the run")
+    assert [line[9:] for line in log.read_text().splitlines()] == [
+        "some.library | no GPU here",
+        "some.library | the disk burns",
+    ]
+    assert capsys.readouterr().err.splitlines()[0] == "the disk burns"
+    assert notices.OWN_LOGGING not in os.environ
 
 
 @pytest.mark.parametrize(("first", "left"), [(5, "20 s left"), (1, "40 s left")])
