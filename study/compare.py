@@ -10,7 +10,10 @@ Cells are made one after another in this process or, where the cluster has room 
 """
 
 import json
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +27,15 @@ from cluster.open_training import hardware_of_cluster
 from cluster.options import flat
 from cluster.planning.placement import rooms
 from cluster.record.files import replace
+from cluster.record.notices import written_to
 from cluster.record.run_directory import RunDirectory
+from cluster.record.ticking import waiting
 from cluster.session import StopRequest, ray_session, stop_signals
 from study.cells import Cell, Study
+from study.marks import mark_of, write_mark
+from study.progress import StudyProgress
 from study.selection import roles
 from study.side_by_side import CellRunner, make_side_by_side, train_here
-
-MARK = "cell.json"
 
 
 class Stopped(Exception):
@@ -44,34 +49,44 @@ def compare(study: Study) -> Path:
         require_same(cell)
     study.folder.mkdir(parents=True, exist_ok=True)
     _describe(study)
-    cluster = study.config.cluster
-    with ray_session(cluster), stop_signals() as stop:
+    cluster, log = study.config.cluster, study.folder / "log.txt"
+    with written_to(log), ExitStack() as cleaning:
+        with waiting("study | starts Ray", sys.stderr):
+            cleaning.enter_context(ray_session(cluster))
+        stop = cleaning.enter_context(stop_signals())
         width = study.config.compare.side_by_side or rooms(study.config, hardware_of_cluster(study.config))
+        shown = StudyProgress(study.cells, width, log)
+        shown.say(shown.standing())
         if width == 1:
             for cell in study.cells:
-                make_cell(cell, stop)
+                make_cell(cell, stop, shown)
         else:
-            make_side_by_side(study.cells, stop, width=width, make=make_cell)
+            make_side_by_side(study.cells, stop, shown, width=width, make=make_cell)
     return study.folder
 
 
-def make_cell(cell: Cell, stop: StopRequest, train: CellRunner = train_here) -> None:
+def make_cell(cell: Cell, stop: StopRequest, shown: StudyProgress, train: CellRunner = train_here) -> None:
     """Make the cell from its beginning or from where it was stopped; one that was made before is left as it is."""
-    if _mark(cell.folder).get("is_done"):
+    mark = mark_of(cell.folder)
+    if mark.is_done:
         return
     if stop.is_made:
         raise Stopped(f"{cell.folder} was not begun; start the study again to go on")
     RunDirectory.at(cell.folder)
-    replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": False}).encode())
+    before, began = mark.seconds or 0.0, time.monotonic()
+    write_mark(cell, is_done=False, seconds=before)
+    shown.begins(cell)
     train(cell, stop)
-    if not cell.policy.is_dir():
+    is_done = cell.policy.is_dir()
+    write_mark(cell, is_done=is_done, seconds=before + time.monotonic() - began)
+    if not is_done:
         raise Stopped(f"{cell.folder} was stopped; start the study again to go on")
-    replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": True}).encode())
+    shown.made(cell)
 
 
 def require_same(cell: Cell) -> None:
     """Raise ConfigError where the cell was made with other options."""
-    if _mark(cell.folder).get("digest", cell.digest) == cell.digest:
+    if mark_of(cell.folder).digest in (None, cell.digest):
         return
     if others := list(_differences(cell)):
         raise ConfigError(
@@ -112,11 +127,6 @@ def _resolved(config: Config, *, has_start: bool) -> dict[str, Any]:
         asked = {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
         options["evaluation"]["suites"][name] |= asked
     return options
-
-
-def _mark(path: Path) -> dict[str, Any]:
-    mark = path / MARK
-    return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
 
 
 def _describe(study: Study) -> None:

@@ -55,11 +55,12 @@ def written_to(log: Path) -> Iterator[None]:
     _held.setTarget(file)
     _held.flush()
     root.removeHandler(_held)
-    for handler in (file, _terminal):
+    added = [handler for handler in (file, _terminal) if handler not in root.handlers]
+    for handler in added:
         root.addHandler(handler)
     try:
         yield
     finally:
-        for handler in (file, _terminal):
+        for handler in added:
             root.removeHandler(handler)
         file.close()

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from cluster.config import load_words
+from cluster.record.notices import held
+from cluster.record.ticking import waiting
 from study.cells import Study
 from study.commands import add_configuration, hardware_of
-from study.plan_study import plan_study, render_study
+from study.plan_study import plan_study, render_cells, render_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
     # An arm that cannot run is told now, and not after an hour of the others.
     plan = plan_study(study, hardware_of(config))
     if arguments.dry_run:
-        print(render_study(plan), flush=True)
+        print(f"{render_study(plan)}\n\n{render_cells(study)}", flush=True)
     plan.refuse()
     if arguments.dry_run:
         return 0
-    from study.compare import Stopped, compare
+    with waiting("compare | loads its libraries", sys.stderr), held():
+        from study.compare import Stopped, compare
 
     try:
         folder = compare(study)

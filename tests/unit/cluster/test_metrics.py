@@ -314,11 +314,11 @@ def test_the_thread_behind_a_line_dies_with_its_owner_and_outlives_a_full_disk(t
     def is_ticking() -> bool:
         return any(thread.name == "tick-tick" for thread in threading.enumerate())
 
-    owner = Owner()
-    ticking = Ticking(owner.tick, 0.01)
-    until(lambda: owner.calls > 2)
+    owners = [Owner()]
+    ticking = Ticking(owners[0].tick, 0.01)
+    until(lambda: owners[0].calls > 2)
     assert is_ticking()
-    del owner
+    owners.clear()
     until(lambda: not is_ticking())
     ticking.stop()
 
@@ -393,6 +393,7 @@ def test_a_terminal_has_one_live_line() -> None:
     written = stream.getvalue()
     assert "\x1b[" in written
     assert "[brackets] stay" in written
+    assert "[##------------------] rl" in written
     assert "success 50.0 %" in written
 
 
