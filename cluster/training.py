@@ -17,11 +17,13 @@ from typing import Any
 from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
+from cluster.groups.weight_sync import TOLERANCES
 from cluster.iteration.rows import counted
 from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.placement import Command, Placement
+from cluster.record.alerts import Alerts
 from cluster.record.compute_ledger import ComputeLedger
 from cluster.record.console import Progress
 from cluster.record.metrics import SPEED, MetricsRecorder
@@ -62,6 +64,8 @@ class Training:
         self.stream = EpisodeStream(away(placement))
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._best_metric = best_metric(config)
+        tolerance = TOLERANCES[config.rollout.engine.dtype]
+        self._alerts = Alerts(max_failed=config.rollout.max_failed_fraction, tolerance=tolerance)
         self._evaluator = Evaluator(config, self.actors, directory, self.chat)
         self._iteration_began, self._driver_began = time.perf_counter(), time.process_time()
 
@@ -73,6 +77,7 @@ class Training:
         self._restore()
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
+        cleaning.callback(self.actors.watched(self.recorder.observe).stop)
         for told in left_out_routes(self.config):
             self.progress.say(told)
         seconds = time.monotonic() - started
@@ -205,6 +210,8 @@ class Training:
         self.recorder.record("metrics", {"iteration": self.iteration, **self.row, **self.ledger.totals()})
         budget = self.config.cluster.budget
         self.progress.update(self.iteration, self.row, spent=self._spent() / budget if budget else 0.0)
+        for told in self._alerts.heard(self.row):
+            self.progress.say(f"iteration {self.iteration}: {told}")
         self.row = {}
         cluster = self.config.cluster
         if self.iteration % cluster.checkpoint_every == 0 or self.is_over:

@@ -33,6 +33,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk, packed_ipc_producer
 
+from rollout.engine_stats import teach
 from rollout.weight_files import (
     BACKEND,
     DEFAULT_BUCKET_BYTES,
@@ -271,3 +272,4 @@ def register() -> None:
     for sender in (SharedMemorySender, SameGpuSender):
         if sender.init_info_cls.backend not in WeightTransferTrainerFactory._registry:
             WeightTransferTrainerFactory.register_engine(sender.init_info_cls.backend, sender)
+    teach()

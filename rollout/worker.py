@@ -22,6 +22,7 @@ from envs.catalog import make_environment
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, EngineState
+from rollout.engine_stats import Meter, WorkerStats
 from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Task, play_tasks
 from rollout.probe import ProbeExpectation
@@ -101,6 +102,7 @@ class RolloutWorker:
         self._chat = ChatTokens.load(Path(model))
         self._model = Path(model)
         self._engine: VllmEngine | None = None
+        self._meter = Meter()
 
     async def start(self) -> float:
         """Load the policy; the seconds that it took."""
@@ -123,8 +125,10 @@ class RolloutWorker:
         """Each episode as it ends, and behind it what it was."""
         env = make_environment(env_config, verifier_config)
         async for episode in play_tasks(env, self.engine, self._chat, tasks, config):
+            played = Played.of(episode, self._chat)
+            self._meter.played(played.end, played.num_sampled_tokens)
             yield episode
-            yield Played.of(episode, self._chat)
+            yield played
 
     async def process_id(self) -> int:
         """Which process of its host this is."""
@@ -160,7 +164,13 @@ class RolloutWorker:
 
     async def verify(self, expected: ProbeExpectation) -> float:
         """READY, if what the engine says of the probe is what the learner says; the largest gap."""
-        return await self.engine.verify(expected)
+        gap = await self.engine.verify(expected)
+        self._meter.adopted(expected.version)
+        return gap
+
+    async def stats(self) -> WorkerStats:
+        """How full it is, how fast, and how old its weights are."""
+        return await self._meter.stats(self.engine)
 
     async def sleep(self) -> None:
         """Leave the GPU to the learner."""

@@ -14,6 +14,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from cluster.config import Config
+from cluster.groups.engine_watch import EngineWatch, Observe
 from cluster.groups.learner_group import LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
@@ -74,6 +75,10 @@ class Actors:
         cleaning.callback(self._close_learner)
         starts("rollout engines")
         self._rollouts.wait()
+
+    def watched(self, observe: Observe) -> EngineWatch:
+        """From here on `observe` hears now and then what each worker says of itself."""
+        return EngineWatch(lambda: self._rollouts.started, observe)
 
     def start_learner(self) -> None:
         """Start all ranks, in the place of any that there were."""

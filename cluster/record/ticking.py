@@ -10,7 +10,7 @@ out, and nobody's trouble: the disk may have room again at the next tick.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Event, Thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import TextIO
 from weakref import WeakMethod
 
@@ -29,8 +29,10 @@ class Ticking:
         self._thread.start()
 
     def stop(self) -> None:
-        """No tick begins after this."""
+        """No tick begins after this; one that is under way is waited for, though not for long."""
         self._stopped.set()
+        if self._thread is not current_thread():
+            self._thread.join(SECONDS_BETWEEN_TICKS)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds) and main_thread().is_alive():

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from cluster.record.console import Progress, duration
 from cluster.record.metrics import MetricsRecorder, TrackingConfig, check_tracking, gauge_name
 from cluster.record.run_directory import RunDirectory
 from cluster.record.ticking import Ticking, waiting
+from rollout.engine_stats import WorkerStats
 from rollout.episode import EpisodeEnd
 from tests.support.episodes import episode, right, wrong
 
@@ -60,6 +62,20 @@ def rows() -> tuple[dict[str, float], dict[str, Any]]:
     names |= {f"seconds/learner_{name}" for name in words_in("learner/device_peak.py")}
     training = {"iteration": 3, **dict.fromkeys(sorted(names), 0.5), **ComputeLedger(ModelSize(parameters=9)).totals()}
     return training, {"iteration": 3, "suite": "rule_shift", "temperature": 1.0, **evaluate_episodes(played)}
+
+
+BEFORE = WorkerStats(
+    version=2,
+    weights_age_seconds=40.0,
+    sampled_tokens=1000,
+    ended={EpisodeEnd.SOLVED: 3},
+    running=64,
+    waiting=12,
+    cache_used=0.5,
+    prefix_asked=2000,
+    prefix_hit=1000,
+)
+AFTER = replace(BEFORE, sampled_tokens=6000, prefix_asked=6000, prefix_hit=4000, ended={EpisodeEnd.SOLVED: 9})
 
 
 @pytest.fixture
@@ -119,9 +135,24 @@ def test_the_dashboard_shows_nothing_that_is_not_exported(run: RunDirectory, gau
     with closing(MetricsRecorder(run, TrackingConfig())) as recorder:
         recorder.record("metrics", training)
         recorder.record("evaluations", evaluation)
+        recorder.observe("nano-rollout-0", AFTER.numbers(BEFORE, 10.0))
     shown = set(re.findall(r"\bray_(ruleshift_\w+)", json.dumps(DASHBOARD)))
     assert len(shown) > 25
     assert shown - gauges.keys() == set()
+
+
+def test_what_a_worker_says_of_itself_stands_under_its_name(run: RunDirectory, gauges: dict[str, FakeGauge]) -> None:
+    with closing(MetricsRecorder(run, TrackingConfig())) as recorder:
+        recorder.observe("nano-rollout-0", BEFORE.numbers())
+        assert "ruleshift_engine_tokens_per_second" not in gauges, "speed is told between two questions"
+        recorder.observe("nano-rollout-0", AFTER.numbers(BEFORE, 10.0))
+        recorder.observe("nano-rollout-1", BEFORE.numbers())
+    of_first = (run.name, "", "nano-rollout-0")
+    assert gauges["ruleshift_engine_tokens_per_second"].values == {of_first: 500.0}
+    assert gauges["ruleshift_engine_prefix_hits"].values == {of_first: 0.75}
+    assert gauges["ruleshift_engine_ended_solved"].values == {of_first: 9, (run.name, "", "nano-rollout-1"): 3}
+    assert gauges["ruleshift_engine_waiting"].values[of_first] == 12
+    assert run.rows("metrics") == []
 
 
 def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:

@@ -87,7 +87,7 @@ def test_a_dry_run_says_of_every_cell_what_it_is_whether_it_is_made_and_how_long
     study = Study.of(load_words([*NANO, "compare.seeds=[0,1]", "learner.model=models/nano_gp_l"]), tmp_path)
     before = render_cells(study).splitlines()
     assert before[1].split() == ["init", "0", "sft", "nano_gp_l", "0.0001", "20", "iterations", "no"]
-    assert before[4].split() == ["rl", "0", "rl", "init_seed0", "0.001", "2.5e+12", "no"]
+    assert before[4].split() == ["rl", "0", "rl", "init_seed0", "0.0003", "2.5e+12", "no"]
     for cell, is_done, seconds in zip(study.cells[:4], (True, True, True, False), (30, 100, 200, 50), strict=True):
         cell.folder.mkdir(parents=True)
         write_mark(cell, is_done=is_done, seconds=seconds)
