@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import ray
-
 from cluster.config import Config, to_yaml
-from cluster.planning.hardware import Hardware, look, of_nodes
+from cluster.planning.hardware import of_cluster
 from cluster.planning.placement import Command, place, reserved
 from cluster.record.console import Progress
 from cluster.record.notices import written_to
@@ -43,16 +41,9 @@ def open_training(
         progress.starts("Ray")
         with ray_session(config.cluster), ExitStack() as cleaning:
             stop = stop or cleaning.enter_context(stop_signals())
-            placement = place(config, hardware_of_cluster(config), kind)
+            placement = place(config, of_cluster(config), kind)
             progress.starts("when the cluster has room")
             placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
             run = Training(config, kind, directory, placement, stop, progress)
             run.begin(cleaning)
             yield run
-
-
-def hardware_of_cluster(config: Config) -> Hardware:
-    """What the Ray cluster has; one that was started here is this machine."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    here = look()
-    return here if len(nodes) == 1 else of_nodes(nodes, here.gpu_memory_gib)

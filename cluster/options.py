@@ -9,6 +9,17 @@ from cluster.record.compute_ledger import ComputeConfig
 from cluster.record.metrics import TrackingConfig
 from envs.protocol import Shift
 
+NO_CLIENT = (
+    "Ray's client refuses calls that stream, and episodes stream as they end; on a host of the cluster write `auto` or "
+    "HEAD:6379, and from elsewhere send the command with `ray job submit --address http://HEAD:8265`"
+)
+"""Why nothing runs through `ray://`, and what to do."""
+
+
+def is_client(address: str) -> bool:
+    """Whether an address is that of a Ray client's server."""
+    return address.startswith("ray://")
+
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -22,8 +33,8 @@ class ClusterConfig(_Options):
     folder: str = "runs"
     """Where runs are kept; on several hosts, a folder that all of them see."""
     address: str | None = None
-    """The Ray cluster to join, as in `auto` or `ray://head:10001`; without one, a job joins its cluster and anything
-    else starts a Ray of its own."""
+    """The Ray cluster to join from one of its hosts, as in `auto` or `head:6379`; without one, a job joins its cluster
+    and anything else starts a Ray of its own."""
     dashboard: bool = True
     """Whether a Ray that is started here serves its dashboard."""
     placement: Literal["cpu", "one_gpu", "colocated", "split"] = "cpu"
@@ -96,6 +107,13 @@ class ClusterConfig(_Options):
     """How compute is counted."""
     tracking: TrackingConfig = TrackingConfig()
     """Where metrics go besides the run's own files."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_of_a_host(cls, given: str | None) -> str | None:
+        if given and is_client(given):
+            raise ValueError(NO_CLIENT)
+        return given
 
     @property
     def tasks_per_iteration(self) -> int:

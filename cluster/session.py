@@ -8,12 +8,14 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import ray
 
-from cluster.errors import RunError
-from cluster.options import ClusterConfig
+from cluster.errors import ConfigError, RunError
+from cluster.options import NO_CLIENT, ClusterConfig, is_client
+from cluster.planning.hardware import joins
 
 
 @contextmanager
@@ -23,9 +25,11 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if address and is_client(address):
+        raise ConfigError(f"RAY_ADDRESS={address}: {NO_CLIENT}")
+    folder = Path.cwd()
     try:
-        if address or is_job:
+        if joins(config):
             ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
         else:
             # Without `local`, Ray would join whatever cluster was last started on this machine.
@@ -35,6 +39,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
             f"cluster.address={address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
             "leave the address out to have one started here"
         ) from error
+    os.chdir(folder)  # joining as a job moves this process, and what a command names is named from where it began
     try:
         yield
     finally:

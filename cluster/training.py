@@ -17,7 +17,6 @@ from typing import Any
 from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
-from cluster.groups.weight_sync import TOLERANCES
 from cluster.iteration.rows import counted
 from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
@@ -32,6 +31,7 @@ from cluster.session import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
 from learner.worker import Item
+from rollout.probe import TOLERANCES
 from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 

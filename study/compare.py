@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 from cluster.config import Config, parse_config, suite_environments, to_yaml
 from cluster.errors import ConfigError
-from cluster.open_training import hardware_of_cluster
 from cluster.options import flat
+from cluster.planning.hardware import of_cluster
 from cluster.planning.placement import rooms
 from cluster.record.files import replace
 from cluster.record.notices import written_to
@@ -54,7 +54,7 @@ def compare(study: Study) -> Path:
         with waiting("study | starts Ray", sys.stderr):
             cleaning.enter_context(ray_session(cluster))
         stop = cleaning.enter_context(stop_signals())
-        width = study.config.compare.side_by_side or rooms(study.config, hardware_of_cluster(study.config))
+        width = study.config.compare.side_by_side or rooms(study.config, of_cluster(study.config))
         shown = StudyProgress(study.cells, width, log)
         shown.say(shown.standing())
         if width == 1:

@@ -30,7 +30,7 @@ class Alerts:
     """Listens to the rows of a run's iterations."""
 
     def __init__(self, *, max_failed: float, tolerance: float) -> None:
-        """`max_failed` is the share of failed episodes that ends the run, `tolerance` the gap at the probe that does."""
+        """`max_failed` is the share of failed episodes that ends the run, `tolerance` the gap at the probe."""
         self._told: set[str] = set()
         self._signals = {
             "out_of_time": _Signal(

@@ -13,7 +13,7 @@ from cluster.planning.resume_checks import resume_findings
 from cluster.record.notices import held
 from cluster.record.ticking import waiting
 from study.cells import arm_alone
-from study.commands import add_arm, add_configuration, hardware_of
+from study.commands import add_arm, add_configuration, on_hardware
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +31,23 @@ def run(arguments: argparse.Namespace) -> int:
         print("env.*: see `ruleshift envs NAME`")
         return 0
     config = _config(arguments)
-    made = make_plan(config, arguments.command, hardware_of(config))
-    if arguments.resume:
-        made = replace(made, findings=(*made.findings, *resume_findings(config, arguments.resume)))
-    if arguments.dry_run:
-        print(render(made), flush=True)
-    made.refuse()
-    for note in made.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if arguments.dry_run:
-        return 0
-    with waiting(f"{arguments.command} | loads its libraries", sys.stderr), held():
-        if arguments.command == "rl":
-            from cluster.train_rl import train_rl as train
-        else:
-            from cluster.train_sft import train_sft as train
-    print(train(config, arguments.resume))
+    with on_hardware(config, is_dry=arguments.dry_run) as hardware:
+        made = make_plan(config, arguments.command, hardware)
+        if arguments.resume:
+            made = replace(made, findings=(*made.findings, *resume_findings(config, arguments.resume)))
+        if arguments.dry_run:
+            print(render(made), flush=True)
+        made.refuse()
+        for note in made.notes:
+            print(f"note: {note}", file=sys.stderr)
+        if arguments.dry_run:
+            return 0
+        with waiting(f"{arguments.command} | loads its libraries", sys.stderr), held():
+            if arguments.command == "rl":
+                from cluster.train_rl import train_rl as train
+            else:
+                from cluster.train_sft import train_sft as train
+        print(train(config, arguments.resume))
     return 0
 
 
