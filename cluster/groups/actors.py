@@ -6,7 +6,7 @@ Actors(config, placement, chat, say).begin(cleaning)
   .push()                              →  PushReport: the workers have the learner's weights, and it is shown
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,10 @@ class Actors:
 
     def play(
         self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig
-    ) -> Iterator[tuple[Played, Any]]:
-        """Each task's summary and the reference of its episode, once; new workers are given the newest weights."""
-        return self._rollouts.play(tasks, env, verifier, config, self._sync_to)
+    ) -> Generator[tuple[Played, Any], None, None]:
+        """Each task's summary and the reference of its episode, once; new workers are given the newest weights. Closed
+        before its end, it asks for no more."""
+        yield from self._rollouts.play(tasks, env, verifier, config, self._sync_to)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

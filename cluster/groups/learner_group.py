@@ -60,7 +60,7 @@ class LearnerGroup:
             for rank in range(config.num_ranks)
         ]
         group = cls(ranks, config, timeout_seconds)
-        address = group._wait("meeting", [ranks[0].address.remote()])[0]
+        address = group._wait("meeting", [ranks[0].meet.remote()])[0]
         group.size = group._all("start", address, threads, timeout_seconds)[0]
         group._places = group._all("place")
         return group

@@ -6,9 +6,10 @@ tasks_of(3, config)      →  what it plays first; tasks_instead_of(2, 3, 0, con
 
 import time
 from collections import deque
+from contextlib import closing
 from queue import SimpleQueue
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, NamedTuple
 
 from cluster.config import Config
 from cluster.iteration.rows import PLAYING, Episodes, flat_tasks
@@ -17,24 +18,31 @@ from rollout.play import Task
 from rollout.worker import Played
 
 
+class _Begun(NamedTuple):
+    """An iteration whose episodes are in play."""
+
+    heard: SimpleQueue[Any]
+    is_left: Event
+
+
 class PlayAhead:
     """Episodes of the present iteration, and of as many more as may lag behind, in play at the same time."""
 
     def __init__(self, run: Training) -> None:
         self._run = run
-        self._begun: deque[SimpleQueue[Any]] = deque()
+        self._begun: deque[_Begun] = deque()
         self._expected = -1
 
     def next(self, iteration: int) -> Episodes:
         """All episodes of an iteration, sorted by task, so that nothing depends on which ended first."""
         lag = self._run.config.rollout.max_policy_lag
         if iteration != self._expected:
-            self._begun.clear()  # the run has gone back to a checkpoint
+            self._leave()  # the run has gone back to a checkpoint
         self._expected = iteration + 1
         last = min(iteration + lag, self._run.config.cluster.iterations - 1)
         while iteration + len(self._begun) <= last:
             self._begun.append(self._begin(iteration + len(self._begun)))
-        heard, found = self._begun.popleft(), []
+        heard, found = self._begun.popleft().heard, []
         self._run.progress.expects(len(tasks_of(iteration, self._run.config)))
         while isinstance(item := heard.get(), tuple):
             found.append(item)
@@ -44,21 +52,30 @@ class PlayAhead:
         self._run.row[PLAYING] = item
         return sorted(found, key=lambda pair: (pair[0].task.seed, pair[0].task.sample))
 
-    def _begin(self, iteration: int) -> "SimpleQueue[Any]":
+    def _leave(self) -> None:
+        """End what is in play: of what nobody waits for no more is asked, and workers are free for what comes."""
+        for begun in self._begun:
+            begun.is_left.set()
+        self._begun.clear()
+
+    def _begin(self, iteration: int) -> "_Begun":
         """What is heard: pairs, and behind them the seconds that they took or what went wrong."""
-        heard: SimpleQueue[Any] = SimpleQueue()
-        config = self._run.config
+        begun = _Begun(SimpleQueue(), Event())
+        heard, config = begun.heard, self._run.config
 
         def play() -> None:
             started = time.perf_counter()
             try:
                 tasks, redraw = tasks_of(iteration, config), 0
-                while tasks:
+                while tasks and not begun.is_left.is_set():
                     played: list[Played] = []
-                    for pair in self._run.actors.play(tasks, config.env, config.verifier, config.rollout):
-                        self._run.stream.send(pair[1])
-                        heard.put(pair)
-                        played.append(pair[0])
+                    with closing(self._run.actors.play(tasks, config.env, config.verifier, config.rollout)) as pairs:
+                        for pair in pairs:
+                            if begun.is_left.is_set():
+                                return
+                            self._run.stream.send(pair[1])
+                            heard.put(pair)
+                            played.append(pair[0])
                     tasks = tasks_instead_of(len(flat_tasks(played)), iteration, redraw, config)
                     redraw += 1
                 self._run.stream.flush()
@@ -67,7 +84,7 @@ class PlayAhead:
                 heard.put(error)
 
         Thread(target=play, daemon=True, name=f"play-{iteration}").start()
-        return heard
+        return begun
 
 
 def tasks_of(iteration: int, config: Config) -> list[Task]:
