@@ -31,7 +31,7 @@ def gather(address: str, rank: int, num_ranks: int, *, timeout_seconds: float, m
     """Make PyTorch's group of all ranks; rank 0 brings the meeting."""
     host, _, port = address.rpartition(":")
     timeout = timedelta(seconds=timeout_seconds)
-    store = torch.distributed.TCPStore(
+    store = torch.distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
         host,
         int(port),
         num_ranks,

@@ -32,6 +32,7 @@ class EngineWatch:
         self._workers, self._observe = workers, observe
         self._asked: dict[str, Any] = {}
         self._before: dict[str, tuple[float, WorkerStats]] = {}
+        self._tick()
         self._ticking = Ticking(self._tick, seconds)
 
     def stop(self) -> None:

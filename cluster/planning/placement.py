@@ -10,6 +10,7 @@ colocated    bundle i: one GPU, shared by learner rank i and rollout worker i, w
 split        a bundle with one GPU for each rank, then one for each worker with as many GPUs as its engine takes
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from cluster.config import Config
 from cluster.errors import RunError
 from cluster.planning.hardware import Hardware, described
 
+SECONDS_BETWEEN_TRIES = 10.0
+"""How often it is tried to have room on no more hosts than planned."""
 Role = Literal["learner", "rollout"]
 Seat = tuple[Role, int]
 """Which rank, or which worker."""
@@ -213,19 +216,31 @@ def reserved(placement: Placement, timeout_seconds: float) -> Iterator[Placement
     """The placement in a running Ray; raises RunError, with what is missing, where it is not free in time."""
     import ray
     from ray.exceptions import GetTimeoutError
-    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
-    group = placement_group([dict(bundle) for bundle in placement.bundles], strategy=placement.strategy)
-    try:
+    most, ends = len(set(placement.hosts)), time.monotonic() + timeout_seconds
+    while True:
+        group = placement_group([dict(bundle) for bundle in placement.bundles], strategy=placement.strategy)
         try:
-            ray.get(group.ready(), timeout=timeout_seconds)
-        except GetTimeoutError:
-            wanted = ", ".join(f"{len(list(same))} × {bundle}" for bundle, same in groupby(placement.bundles))
-            free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
-            raise RunError(
-                f"cluster.placement: after {timeout_seconds:.0f} s Ray has no {placement.strategy} room for {wanted}; "
-                f"free are {free}. End other jobs or ask for less: see `ruleshift plan`"
-            ) from None
-        yield replace(placement, group=group)
-    finally:
-        remove_placement_group(group)
+            try:
+                ray.get(group.ready(), timeout=max(ends - time.monotonic(), 0.1))
+            except GetTimeoutError:
+                wanted = ", ".join(f"{len(list(same))} × {bundle}" for bundle, same in groupby(placement.bundles))
+                free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
+                raise RunError(
+                    f"cluster.placement: after {timeout_seconds:.0f} s Ray has no {placement.strategy} room for "
+                    f"{wanted}; free are {free}. End other jobs or ask for less: see `ruleshift plan`"
+                ) from None
+            used = len(set(placement_group_table(group)["bundles_to_node_id"].values()))
+            if used <= most:
+                yield replace(placement, group=group)
+                return
+            # Hosts that others have a part of: what was planned of each, and how fast they reach each other, is wrong.
+            if time.monotonic() >= ends:
+                raise RunError(
+                    f"cluster.num_nodes={most}: after {timeout_seconds:.0f} s Ray has room on {used} hosts only, each "
+                    "partly taken by others. End other jobs, or plan for more hosts"
+                )
+        finally:
+            remove_placement_group(group)
+        time.sleep(min(SECONDS_BETWEEN_TRIES, timeout_seconds / 4))
