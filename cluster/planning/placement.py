@@ -13,8 +13,9 @@ split        a bundle with one GPU for each rank, then one for each worker with 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 from cluster.config import Config
@@ -23,6 +24,8 @@ from cluster.planning.hardware import Hardware, described
 
 SECONDS_BETWEEN_TRIES = 10.0
 """How often it is tried to have room on no more hosts than planned."""
+CACHES = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+"""What says to each library where it keeps what it has compiled → its folder in `cluster.cache_folder`."""
 Role = Literal["learner", "rollout"]
 Seat = tuple[Role, int]
 """Which rank, or which worker."""
@@ -62,6 +65,8 @@ class Placement:
     """On which host each bundle will lie if all are empty; None where there is no room for it."""
     group: Any = None
     """Ray's placement group, once it is reserved."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that every actor gets."""
 
     @property
     def learner_threads(self) -> int:
@@ -88,13 +93,16 @@ class Placement:
         """Ray's options for a rollout worker."""
         actor = self._actor("rollout", number)
         # An engine reads the number of its threads from here, and Ray would set it to the cores that it counts.
-        return {**self._options(actor), "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(actor.threads)}}}
+        variables = {**self.environment, "OMP_NUM_THREADS": str(actor.threads)}
+        return {**self._options(actor), "runtime_env": {"env_vars": variables}}
 
     def _actor(self, role: Role, number: int) -> Actor:
         return next(actor for actor in self.actors if actor.role == role and actor.number == number)
 
     def _options(self, actor: Actor) -> dict[str, Any]:
         options: dict[str, Any] = {"num_cpus": actor.num_cpus, "num_gpus": actor.num_gpus}
+        if self.environment:
+            options["runtime_env"] = {"env_vars": dict(self.environment)}
         if self.group is not None:
             from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -106,7 +114,14 @@ class Placement:
 
 def place(config: Config, hardware: Hardware | None = None, command: Command = "rl") -> Placement:
     """Who sits where; without hardware, on what the configuration describes. It judges nothing: `checks.check` does."""
-    hardware = hardware or described(config)
+    placement = _placed(config, hardware or described(config))
+    if config.cluster.cache_folder is None:
+        return placement
+    caches = Path(config.cluster.cache_folder).expanduser().resolve()
+    return replace(placement, environment={name: str(caches / folder) for name, folder in CACHES.items()})
+
+
+def _placed(config: Config, hardware: Hardware) -> Placement:
     ranks = config.learner.num_ranks
     workers = config.cluster.num_rollout_workers
     kind = config.cluster.placement
