@@ -29,8 +29,8 @@ class ClusterConfig(_Options):
     """Where and how long training runs, and what it keeps."""
 
     cache_folder: str | None = None
-    """Where vLLM, Triton and PyTorch's compiler keep what they have compiled, a folder for each; without one, where each
-    likes: in the home folder and in /tmp. On several hosts, best a disk of each host's own."""
+    """Where vLLM, Triton and PyTorch's compiler keep what they have compiled, a folder for each; without one, in the
+    home folder and in /tmp, as they like. On several hosts, best a disk of each host's own."""
     name: str = Field(default="run", pattern=r"^[\w.-]+$")
     """What the run is called; its folder is `<folder>/<date>_<name>`."""
     folder: str = "runs"
