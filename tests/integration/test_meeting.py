@@ -34,6 +34,7 @@ def test_nobody_else_can_listen_where_ranks_will_meet() -> None:
     meeting = Meeting("127.0.0.1")
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("", int(meeting.address.rpartition(":")[2])))
+    socket.close(meeting.hand_over())
 
 
 @pytest.mark.timeout(180)
