@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from yaml import YAMLError
 
+from cluster.compare_options import CompareConfig
 from cluster.errors import ConfigError
 from cluster.faults import brief, hint, model_of, option_names, validation_faults
-from cluster.options import ClusterConfig, CompareConfig, EvaluationConfig, SuiteConfig
+from cluster.options import ClusterConfig, EvaluationConfig, SuiteConfig
 from envs import mixture
 from envs.catalog import UnknownEnvironment, environment_names, find_environment
 from envs.protocol import EnvConfig, EnvError, Shift

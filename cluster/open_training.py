@@ -1,17 +1,17 @@
 """A run with Ray around it: what is started in here ends with the block."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-
-import ray
 
 from cluster.config import Config, to_yaml
 from cluster.errors import Stopped
 from cluster.leaving import again, leave, short_grace
-from cluster.planning.hardware import Hardware, look, of_nodes
+from cluster.planning.hardware import of_cluster
 from cluster.planning.placement import Command, place, reserved
+from cluster.record.console import Progress
 from cluster.record.disk import told_when_full
+from cluster.record.notices import written_to
 from cluster.record.run_directory import RunDirectory
 from cluster.session import ray_session
 from cluster.stopping import StopRequest, heard_by_waits, stop_signals
@@ -49,27 +49,24 @@ def open_training(
         cleaning.enter_context(heard_by_waits(stop))
         if kind != "evaluate" or resume is None:  # how a run is measured later is not how it goes on
             directory.write_config(to_yaml(config))
+        cleaning.enter_context(written_to(directory.log))
+        progress = cleaning.enter_context(closing(Progress(kind, config.cluster.iterations, log=directory.log)))
         run: Training | None = None
         try:
             with stop.starting():
                 cleaning.callback(sweep)
+                progress.starts("Ray")
                 cleaning.enter_context(ray_session(config.cluster))
-                placement = place(config, hardware_of_cluster(config), kind)
+                placement = place(config, of_cluster(config), kind)
+                progress.starts("when the cluster has room")
                 placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
-                run = Training(config, kind, directory, placement, stop)
+                run = Training(config, kind, directory, placement, stop, progress)
                 run.begin(cleaning)
             if told := short_grace(config.cluster):
-                run.progress.say(told)
+                progress.say(told)
             yield run
         except KeyboardInterrupt:
             stop.is_closing = True
             told = "it had not begun" if run is None else leave(run, stop)
             # Who passes on a request knows how to go on.
             raise Stopped(f"stopped, {told}" + ("" if passed_on else f"; {again(kind, directory.path)}")) from None
-
-
-def hardware_of_cluster(config: Config) -> Hardware:
-    """What the Ray cluster has; one that was started here is this machine."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    here = look()
-    return here if len(nodes) == 1 else of_nodes(nodes, here.gpu_memory_gib)

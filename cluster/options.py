@@ -1,4 +1,4 @@
-"""The options of the cluster, evaluation and compare sections."""
+"""The options of the cluster and evaluation sections; those of compare are in compare_options.py."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -8,6 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cluster.record.compute_ledger import ComputeConfig
 from cluster.record.metrics import TrackingConfig
 from envs.protocol import Shift
+
+NO_CLIENT = (
+    "Ray's client refuses calls that stream, and episodes stream as they end; on a host of the cluster write `auto` or "
+    "HEAD:6379, and from elsewhere send the command with `ray job submit --address http://HEAD:8265`"
+)
+"""Why nothing runs through `ray://`, and what to do."""
+
+
+def is_client(address: str) -> bool:
+    """Whether an address is that of a Ray client's server."""
+    return address.startswith("ray://")
 
 
 class _Options(BaseModel):
@@ -32,13 +43,16 @@ class ElasticConfig(_Options):
 class ClusterConfig(_Options):
     """Where and how long training runs, and what it keeps."""
 
+    cache_folder: str | None = None
+    """Where vLLM, Triton and PyTorch's compiler keep what they have compiled, a folder for each; without one, in the
+    home folder and in /tmp, as they like. On several hosts, best a disk of each host's own."""
     name: str = Field(default="run", pattern=r"^[\w.-]+$")
     """What the run is called; its folder is `<folder>/<date>_<name>`."""
     folder: str = "runs"
     """Where runs are kept; on several hosts, a folder that all of them see."""
     address: str | None = None
-    """The Ray cluster to join, as in `auto` or `ray://head:10001`; without one, a job joins its cluster and anything
-    else starts a Ray of its own."""
+    """The Ray cluster to join from one of its hosts, as in `auto` or `head:6379`; without one, a job joins its cluster
+    and anything else starts a Ray of its own."""
     dashboard: bool = True
     """Whether a Ray that is started here serves its dashboard."""
     placement: Literal["cpu", "one_gpu", "colocated", "split"] = "cpu"
@@ -123,6 +137,13 @@ class ClusterConfig(_Options):
     tracking: TrackingConfig = TrackingConfig()
     """Where metrics go besides the run's own files."""
 
+    @field_validator("address")
+    @classmethod
+    def _is_of_a_host(cls, given: str | None) -> str | None:
+        if given and is_client(given):
+            raise ValueError(NO_CLIENT)
+        return given
+
     @property
     def num_workers(self) -> int:
         """With how many rollout workers a run begins."""
@@ -203,7 +224,7 @@ class EvaluationConfig(_Options):
     @classmethod
     def _leave_out(cls, given: Any) -> Any:
         """A suite that a later file sets to null is left out."""
-        return _without_nulls(given)
+        return without_nulls(given)
 
     @model_validator(mode="after")
     def _measures_what_it_tells(self) -> Self:
@@ -234,59 +255,8 @@ class EvaluationConfig(_Options):
         return self.samples_per_task * sum(suite.episodes or self.episodes for suite in played)
 
 
-class ArmConfig(_Options):
-    """One way of training: a command, and what it does otherwise than the rest of the configuration."""
-
-    command: Literal["sft", "rl"]
-    """Whether it imitates or plays."""
-    options: dict[str, Any] = {}
-    """Sections and options that differ, as in `{learner: {optimizer: {learning_rate: 1.0e-4}}}`."""
-    dose: Literal["chosen", "paper", "both"] | None = None
-    """What its learning rate stands for: the one that validation has `chosen`, that of the `paper`, or `both`. Reports
-    tell them apart; nothing else changes."""
-
-
-class CompareConfig(_Options):
-    """What is trained side by side."""
-
-    init: ArmConfig | None = None
-    """What every arm starts from, made for each seed; without it, they start from `learner.model`."""
-    arms: dict[str, ArmConfig] = {}
-    """The ways of training, by name; one that is null is left out."""
-    sweep: dict[str, tuple[Any, ...]] = {}
-    """Values to try of any options, as in `{learner.optimizer.learning_rate: [1.0e-4, 1.0e-3]}`: every arm is made with
-    every combination. Keys under `init.` vary what the arms start from, as in `{init.cluster.iterations: [10, 20]}`."""
-    seeds: tuple[int, ...] = (0,)
-    """Each is a repetition of everything, with other draws, other orders and other tasks."""
-    budget: float | None = Field(default=None, gt=0)
-    """How much compute each arm has, the making of its start not included."""
-    ledger: Literal["compute/flops", "compute/paper_flops", "compute/trained_tokens"] = "compute/flops"
-    """In which account."""
-    evaluations: int = Field(default=4, ge=1)
-    """How often each arm is measured, at equal shares of the budget."""
-    temperatures: tuple[float, ...] = ()
-    """At which further temperatures the start and the end of each arm are measured: what sharper draws alone give."""
-    select: str | None = None
-    """By which suite, and by which of its measures, the best of the runs that differ in their optimizer or in what is
-    swept is chosen, as in `validation/success`; without a measure, by success. The suite is of the validation split,
-    under the rule and the look of training."""
-    side_by_side: int | None = Field(default=None, ge=1)
-    """How many runs are made at the same time; without it, as many as the cluster has room for."""
-
-    @field_validator("arms", mode="before")
-    @classmethod
-    def _leave_out(cls, given: Any) -> Any:
-        """An arm that a later file sets to null is left out."""
-        return _without_nulls(given)
-
-    @field_validator("sweep", mode="before")
-    @classmethod
-    def _flatten(cls, given: Any) -> Any:
-        """Keys may be written with dots, or one inside the other as `key=value` in a command makes them."""
-        return dict(flat(given)) if isinstance(given, dict) else given
-
-
-def _without_nulls(given: Any) -> Any:
+def without_nulls(given: Any) -> Any:
+    """What is named and not null, where a later file leaves something out by that."""
     return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 

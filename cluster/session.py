@@ -8,13 +8,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from threading import current_thread, main_thread
 
 import ray
 from ray._private import services, utils
 
-from cluster.errors import RunError
-from cluster.options import ClusterConfig
+from cluster.errors import ConfigError, RunError
+from cluster.options import NO_CLIENT, ClusterConfig, is_client
+from cluster.planning.hardware import is_job, joins
 
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 STOP_WAIT_SECONDS = 3.0
@@ -28,6 +30,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
+    if address and is_client(address):
+        raise ConfigError(f"RAY_ADDRESS={address}: {NO_CLIENT}")
     try:
         _init(config, address)
         yield
@@ -36,9 +40,10 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 
 
 def _init(config: ClusterConfig, address: str | None) -> None:
+    folder = Path.cwd()
     try:
         with _signals_are_ours():
-            if address or is_job():
+            if joins(config):
                 ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
             else:
                 # Without `local`, Ray would join whatever cluster was last started on this machine.
@@ -48,11 +53,7 @@ def _init(config: ClusterConfig, address: str | None) -> None:
             f"cluster.address={address}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
             "leave the address out to have one started here"
         ) from error
-
-
-def is_job() -> bool:
-    """Whether this process is that of a job which was submitted to Ray."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    os.chdir(folder)  # joining as a job moves this process, and what a command names is named from where it began
 
 
 def stop_grace() -> float | None:

@@ -3,7 +3,8 @@
     with stop_signals(10.0) as stop:     SIGTERM and Ctrl-C make the request; to ask again is to insist
         with heard_by_waits(stop):
             wait(calls, 3600)            ray.wait of one, and
-            hear(queue, 3600)            queue.get: both raise Interrupted where the run may be left
+            hear(queue, 3600)            queue.get, and
+            pause(10)                    time.sleep: all raise Interrupted where the run may be left
             stop.check()                 so does this
 
 A run may be left at once, unless the learner is being changed: then once the time is over that a stop may take. Waits
@@ -173,6 +174,12 @@ def hear(queue: "SimpleQueue[T]", seconds: float) -> T:
         except Empty:
             continue
     raise Empty
+
+
+def pause(seconds: float) -> None:
+    """Do nothing for so long."""
+    for part in _parts(seconds):
+        time.sleep(part)
 
 
 def _parts(seconds: float) -> Iterator[float]:

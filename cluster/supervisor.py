@@ -14,6 +14,7 @@ SIGTERM, Ctrl-C              a checkpoint is written, everything is released    
 A deadline stands on every wait, and what runs into it says who, in what phase, and what was last heard.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -53,12 +54,16 @@ class Supervisor:
 
     def _begin_again(self, error: LearnerDied | None) -> None:
         while error is not None:
+            # Where the rank was and how its log ends is of no use to whoever looks on while the run goes on.
+            first, _, rest = str(error).partition("\n")
+            first = first.rstrip(". ")
             if not self._budget.take():
                 limit = f"cluster.max_learner_restarts={self._budget.limit}"
-                raise RunError(
-                    f"{error} They are not started again: {limit} is used up within the hour. Go on with --resume."
-                ) from error
-            self._say(f"{error} All learner ranks start anew from the newest checkpoint.")
+                told = f"{first}. They are not started again: {limit} is used up within the hour. Go on with --resume."
+                raise RunError(f"{told}\n{rest}".rstrip()) from error
+            self._say(f"{first}. All learner ranks start anew from the newest checkpoint.")
+            if rest:
+                logging.getLogger(__name__).warning(rest)
             try:
                 self._restart_learner()
                 error = None

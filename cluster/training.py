@@ -8,7 +8,6 @@ The driver sees references and summaries; no token of an episode passes through 
 
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -19,12 +18,13 @@ from ray.exceptions import ObjectLostError
 from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
-from cluster.iteration.rows import counted
+from cluster.iteration.rows import counted, token_shares
 from cluster.measuring.choosing import best_metric, noted
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.disk_checks import expected_checkpoint_bytes
 from cluster.planning.placement import Command, Placement
+from cluster.record.alerts import Alerts
 from cluster.record.compute_ledger import ComputeLedger
 from cluster.record.console import Progress
 from cluster.record.files import replace
@@ -35,6 +35,7 @@ from cluster.stopping import StopRequest
 from cluster.supervisor import Supervisor, learn
 from learner.learner import UpdateReport
 from learner.worker import Item
+from rollout.probe import TOLERANCES
 from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
 
@@ -48,7 +49,13 @@ class Training:
     """One run, from its first iteration or from its newest checkpoint."""
 
     def __init__(
-        self, config: Config, kind: Command, directory: RunDirectory, placement: Placement, stop: StopRequest
+        self,
+        config: Config,
+        kind: Command,
+        directory: RunDirectory,
+        placement: Placement,
+        stop: StopRequest,
+        progress: Progress,
     ) -> None:
         self.config, self.kind, self.directory, self.stop = config, kind, directory, stop
         self.placement = placement
@@ -60,7 +67,7 @@ class Training:
         self.best: Mapping[str, Any] = {}
         self.row: dict[str, float] = {}
         self.recorder: MetricsRecorder
-        self.progress = Progress(kind, config.cluster.iterations, log=directory.log)
+        self.progress = progress
         self.chat = ChatTokens.load(Path(config.learner.model or ""))
         self.actors = Actors(config, placement, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
@@ -73,26 +80,28 @@ class Training:
         )
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
         self._best_metric = best_metric(config)
+        tolerance = TOLERANCES[config.rollout.engine.dtype]
+        self._alerts = Alerts(max_failed=config.rollout.max_failed_fraction, tolerance=tolerance)
         self._evaluator = Evaluator(config, self.actors, directory, self.chat)
         self._iteration_began, self._driver_began = time.perf_counter(), time.process_time()
 
     def begin(self, cleaning: ExitStack) -> None:
         """Start both groups, and go on from the newest checkpoint where there is one."""
         started = time.monotonic()
-        self.actors.begin(cleaning)
+        self.actors.begin(cleaning, self.progress.starts)
         self.ledger.model = self.actors.learner.size
         self._restore()
         resumed_after = self.iteration or None
         self.recorder = MetricsRecorder(self.directory, self.config.cluster.tracking, resumed_after=resumed_after)
+        cleaning.callback(self.actors.watched(self.recorder.observe).stop)
         for told in left_out_routes(self.config):
             self.progress.say(told)
-        seconds = time.monotonic() - started
-        workers = self.config.cluster.num_workers
-        parameters = f"{self.ledger.model.parameters / 1e6:.2f} M parameters"
         self.progress.say(
-            f"{parameters}; {self.config.learner.num_ranks} learner rank(s) and {workers} rollout worker(s) started "
-            f"in {seconds:.0f} s; records in {self.directory.path}"
+            f"{self.ledger.model.parameters / 1e6:.2f} M parameters; {self.config.learner.num_ranks} learner rank(s) "
+            f"and {self.config.cluster.num_workers} rollout worker(s) started in {time.monotonic() - started:.0f} s; "
+            f"records in {self.directory.path}"
         )
+        self.progress.stage("prepares")
 
     def goes_on(self) -> bool:
         """Whether another iteration is to be made; Interrupted where it was asked to stop."""
@@ -133,16 +142,11 @@ class Training:
 
     def charge_update(self, report: UpdateReport, items: Sequence[Item]) -> None:
         """Put the update from these items into the ledger, with the time that it took the driver."""
-        items = counted(items, report)
-        whole = sum(item.num_tokens for item in items)
-        played = sum(item.num_tokens for item in items if not item.is_demonstration)
-        of_parts = Counter[str]()
-        for item in items:
-            of_parts[item.part] += item.num_tokens
+        played_share, part_shares = token_shares(counted(items, report))
         self.ledger.charge_update(
             report,
-            played_share=played / max(whole, 1),
-            part_shares={part: count / max(whole, 1) for part, count in of_parts.items() if part},
+            played_share=played_share,
+            part_shares=part_shares,
             seconds=self.row["seconds/learn"],
             devices=self.placement.num_devices("learner"),
         )
@@ -169,15 +173,11 @@ class Training:
             self.evaluate()
         every = self.config.evaluation.kl_every
         if every and self.iteration and self.iteration % every == 0 and not self.is_over:
-            self._tell_distances()
-
-    def _tell_distances(self) -> None:
-        """Put it into the row of the iteration that begins with this policy."""
-        self.push()
-        with self.phase("distance"):
-            told, played = self._evaluator.distances(self.progress)
-        self.row |= told
-        self._charge_evaluation(played, self.row["seconds/distance"])
+            self.push()
+            with self.phase("distance"):
+                told, played = self._evaluator.distances(self.progress)
+            self.row |= told  # that of the iteration which begins with this policy
+            self._charge_evaluation(played, self.row["seconds/distance"])
 
     def evaluate(self, *, is_final: bool = False) -> None:
         """Measure the present policy on all suites, where that has not been done; those that wait for the end too, if
@@ -222,6 +222,8 @@ class Training:
         self.recorder.record("metrics", {"iteration": self.iteration, **self.row, **self.ledger.totals()})
         budget = self.config.cluster.budget
         self.progress.update(self.iteration, self.row, spent=self._spent() / budget if budget else 0.0)
+        for told in self._alerts.heard(self.row):
+            self.progress.say(f"iteration {self.iteration}: {told}")
         self.row = {}
         cluster = self.config.cluster
         if cluster.export_every and self.iteration % cluster.export_every == 0:

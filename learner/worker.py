@@ -22,6 +22,7 @@ from learner.checkpoint_files import CheckpointFiles, Written, digests, room_for
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import join_ranks
 from learner.learner import Learner, UpdateReport
+from learner.meeting import Meeting, gather
 from learner.model_size import ModelSize
 from learner.sequence import TrainingSequence, Trajectory, sequences_of
 from learner.zero_source import DeepSpeedZeroSource
@@ -65,9 +66,15 @@ class LearnerWorker:
         self._sender: WeightSender | None = None
         self._fetched: tuple[list[list[TrainingSequence]], dict[Trajectory, int]] = ([], {})
         self._phase = Phase()
+        self._meeting: Meeting | None = None
+
+    def meet(self) -> str:
+        """The host and a port of it that is held for the ranks to meet at; asked of rank 0."""
+        self._meeting = Meeting(ray.util.get_node_ip_address())
+        return self._meeting.address
 
     def address(self) -> str:
-        """A host and a free port of it, for the ranks to meet at."""
+        """A host and a free port of it, for this rank and the engines that it serves to meet at."""
         with socket.socket() as found:
             found.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{found.getsockname()[1]}"
@@ -75,7 +82,9 @@ class LearnerWorker:
     def start(self, address: str, threads: int, timeout_seconds: float) -> ModelSize:
         """Meet the others and load the model; what a token costs in each of its parts."""
         torch.set_num_threads(threads)
-        join_ranks(self._rank, self._config.num_ranks, address, timeout_seconds=timeout_seconds)
+        num_ranks = self._config.num_ranks
+        gather(address, self._rank, num_ranks, timeout_seconds=timeout_seconds, meeting=self._meeting)
+        join_ranks(self._rank, num_ranks, address, timeout_seconds=timeout_seconds)
         self._learner = Learner(self._model, self._config, temperature=self._temperature, chat=self._chat)
         self._source = DeepSpeedZeroSource(self._learner.policy.backbone, self._model)
         return self._learner.size

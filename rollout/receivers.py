@@ -114,6 +114,9 @@ def _each(actors: Sequence[Any], method: str, arguments: Sequence[tuple[Any, ...
     try:
         while waiting:
             done, waiting = ray.wait(waiting, timeout=max(0.0, ends - time.monotonic()))
+            if waiting:  # whatever has come besides: each question costs as much as there are calls
+                besides, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+                done += besides
             if not done:
                 late = [calls.index(call) for call in waiting]
                 raise EngineError(f"rollout workers {late} have not ended {method} after {seconds:.0f} s")

@@ -10,34 +10,31 @@
 
 Only a rank that has engines to serve sends, but all go through the source: putting weights together takes them all.
 `nccl` and `ipc` move weights between GPUs, which no test here has; how ranks find each other is tested without.
-Where the weights come from: rollout/weight_source.py.
+Where the weights come from: rollout/weight_source.py. How `ipc` packs them: rollout/same_gpu_sender.py.
 """
 
-import base64
-import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Self
+from typing import Any
 
 import torch
 from vllm.distributed.weight_transfer.base import (
     ParamMeta,
     TrainerInitInfo,
-    TrainerWeightTransferEngine,
     VLLMWeightSyncClient,
     WeightSource,
     WeightTransferUpdatePayload,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
-from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk, packed_ipc_producer
 
+from rollout.engine_stats import teach
 from rollout.orphans import die_with_parent
+from rollout.same_gpu_sender import SameGpuInitInfo, SameGpuSender, num_bytes_of
 from rollout.weight_digest import WHOLE, digest_of
 from rollout.weight_files import (
     BACKEND,
-    DEFAULT_BUCKET_BYTES,
     SharedMemoryReceiver,
     SharedMemorySender,
     SharedMemoryTrainerInitInfo,
@@ -97,77 +94,6 @@ def meeting(backend: str, workers: Sequence[Place], address: str, seconds: float
     }
 
 
-@dataclass
-class SameGpuInitInfo(TrainerInitInfo):
-    """How a learner rank serves the engines on its own GPU."""
-
-    backend = "same_gpu"
-    buffer_bytes: int = DEFAULT_BUCKET_BYTES
-    """How much of the GPU's memory weights pass through, unless one tensor is larger."""
-
-
-class SameGpuSender(TrainerWeightTransferEngine[SameGpuInitInfo]):
-    """Lets engines on this rank's GPU read a buffer of it, for vLLM's `ipc` receiver.
-
-    In vLLM's own sender rank 0 announces the buffers of all ranks to all engines. A buffer that no engine opens is
-    never freed then, and when one engine of eight is replaced, the other seven buffers are not opened.
-    """
-
-    init_info_cls = SameGpuInitInfo
-    buffer_bytes = DEFAULT_BUCKET_BYTES
-
-    @classmethod
-    def trainer_init(
-        cls, init_info: SameGpuInitInfo, *, client: VLLMWeightSyncClient, source: WeightSource | None = None
-    ) -> Self:
-        """Tell the engines how weights will be packed."""
-        sender = cls(client=client, source=source, is_sender=init_info.is_sender)
-        sender.buffer_bytes = init_info.buffer_bytes
-        if sender.is_sender:
-            client.init_weight_transfer_engine({"packed": True})
-        return sender
-
-    def send_weights(self) -> None:
-        """One whole update."""
-        assert self.source is not None, "SameGpuSender was made without a source of weights"
-        if not self.is_sender:
-            for _ in self.source:
-                pass
-            return
-        gpu = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-        num_bytes = buffer_size(self.source.metadata(), self.buffer_bytes)
-        self.client.start_weight_update()
-        # The buffer is overwritten as soon as a call has returned: the engine has copied it by then.
-        for chunk in packed_ipc_producer(iter(self.source), gpu, lambda named: named[1], num_bytes):
-            self.client.update_weights(announced(chunk))
-        # The engine takes the rest of its memory as the update finishes; PyTorch keeps what was needed here otherwise.
-        torch.cuda.ipc_collect()
-        torch.cuda.empty_cache()
-        self.client.finish_weight_update()
-
-
-def buffer_size(metadata: Sequence[ParamMeta], wanted: int) -> int:
-    """The wanted size, or that of the largest tensor, which has to fit."""
-    return max([wanted, *map(_num_bytes, metadata)])
-
-
-def announced(chunk: PackedIpcChunk) -> dict[str, Any]:
-    """A filled buffer as vLLM's `ipc` receiver wants to hear of it."""
-    # A handle has parts that only pickle can take into vLLM's processes.
-    handle = base64.b64encode(pickle.dumps(chunk.ipc_handle)).decode()
-    return {
-        "names": chunk.names,
-        "dtype_names": chunk.dtype_names,
-        "shapes": chunk.shapes,
-        "tensor_sizes": chunk.tensor_sizes,
-        "ipc_handles_pickled": handle,
-    }
-
-
-def _num_bytes(meta: ParamMeta) -> int:
-    return torch.Size(meta.shape).numel() * meta.dtype.itemsize
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
     """What one update took."""
@@ -215,7 +141,7 @@ class WeightSender:
         return SyncReport(
             version=version,
             seconds=time.perf_counter() - started,
-            num_bytes=sum(map(_num_bytes, self._source.metadata())),
+            num_bytes=sum(map(num_bytes_of, self._source.metadata())),
             num_calls=self._client.num_calls,
             digest=self._source.digest % WHOLE,
         )
@@ -313,3 +239,4 @@ def register() -> None:
     for sender in (SharedMemorySender, SameGpuSender, WatchedNcclSender):
         if sender.init_info_cls.backend not in WeightTransferTrainerFactory._registry:
             WeightTransferTrainerFactory.register_engine(sender.init_info_cls.backend, sender)
+    teach()

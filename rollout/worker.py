@@ -25,6 +25,7 @@ from envs.catalog import shared_environment
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, EngineState
+from rollout.engine_stats import Meter, WorkerStats
 from rollout.episode import Episode, EpisodeEnd
 from rollout.play import Round, Task, play_rounds
 from rollout.probe import ProbeExpectation
@@ -118,6 +119,7 @@ class RolloutWorker:
         self._model = Path(model)
         self._engine: VllmEngine | None = None
         self._phase = Phase()
+        self._meter = Meter()
 
     async def start(self) -> float:
         """Load the policy; the seconds that it took."""
@@ -152,10 +154,12 @@ class RolloutWorker:
         for name in {task.round for task in tasks}:
             asks = await asyncio.to_thread(shared_environment, rounds[name].env, rounds[name].verifier)
             ways[name] = asks, rounds[name].temperature
-        async with aclosing(play_rounds(ways, self.engine, self._chat, tasks, config)) as played:
-            async for task, episode in played:
+        async with aclosing(play_rounds(ways, self.engine, self._chat, tasks, config)) as ended:
+            async for task, episode in ended:
+                played = Played.of(episode, self._chat, task.round)
+                self._meter.played(played.end, played.num_sampled_tokens)
                 yield episode
-                yield Played.of(episode, self._chat, task.round)
+                yield played
 
     async def process_id(self) -> int:
         """Which process of its host this is."""
@@ -195,7 +199,13 @@ class RolloutWorker:
 
     async def verify(self, expected: ProbeExpectation) -> float:
         """READY, if what the engine says of the probe is what the learner says; the largest gap."""
-        return await self.engine.verify(expected)
+        gap = await self.engine.verify(expected)
+        self._meter.adopted(expected.version)
+        return gap
+
+    async def stats(self) -> WorkerStats:
+        """How full it is, how fast, and how old its weights are."""
+        return await self._meter.stats(self.engine)
 
     async def digests(self) -> dict[str, int]:
         """The digest of each of its weights."""

@@ -18,10 +18,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from cluster.compare_options import ArmConfig, CompareConfig
 from cluster.config import Config, load_words, overlaid, overrides_in, parse_config, suite_environments
 from cluster.errors import ConfigError
 from cluster.faults import hint
-from cluster.options import ArmConfig, CompareConfig
 from cluster.record.run_directory import POLICY_FOLDER
 from study.selection import check_selection
 
@@ -72,7 +72,8 @@ class Cell:
     def digest(self) -> str:
         """Of everything that decides what the cell is; where it lies does not."""
         made = self.config.model_dump(mode="json", by_alias=True, exclude={"compare"})
-        made["cluster"].pop("folder")
+        for place in ("folder", "cache_folder"):
+            made["cluster"].pop(place)
         model = str(Path(self.config.learner.model or "").resolve())
         made["learner"]["model"] = model if self.start is None else self.start.digest
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]

@@ -10,6 +10,8 @@ Cells are made one after another in this process or, where the cluster has room 
 """
 
 import json
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,18 +23,21 @@ from omegaconf import OmegaConf
 
 from cluster.config import Config, parse_config, suite_environments, to_yaml
 from cluster.errors import ConfigError, Stopped
-from cluster.open_training import hardware_of_cluster
 from cluster.options import flat
+from cluster.planning.hardware import of_cluster
 from cluster.planning.placement import rooms
 from cluster.record.files import replace
+from cluster.record.notices import written_to
 from cluster.record.run_directory import RunDirectory
+from cluster.record.ticking import waiting
 from cluster.session import ray_session
 from cluster.stopping import StopRequest, stop_signals
 from study.cells import Cell, Study
+from study.marks import mark_of, write_mark
+from study.progress import StudyProgress
 from study.selection import roles
 from study.side_by_side import CellRunner, make_side_by_side, train_here
 
-MARK = "cell.json"
 AGAIN = "start the study again to go on"
 
 
@@ -43,41 +48,48 @@ def compare(study: Study) -> Path:
         require_same(cell)
     study.folder.mkdir(parents=True, exist_ok=True)
     _describe(study)
-    cluster = study.config.cluster
-    with stop_signals(cluster.stop_timeout_seconds) as stop, ExitStack() as cleaning:
+    cluster, log = study.config.cluster, study.folder / "log.txt"
+    with stop_signals(cluster.stop_timeout_seconds) as stop, written_to(log), ExitStack() as cleaning:
         try:
-            with stop.starting():
+            with stop.starting(), waiting("study | starts Ray", sys.stderr):
                 cleaning.enter_context(ray_session(cluster))
-            width = study.config.compare.side_by_side or rooms(study.config, hardware_of_cluster(study.config))
+            width = study.config.compare.side_by_side or rooms(study.config, of_cluster(study.config))
+            shown = StudyProgress(study.cells, width, log)
+            shown.say(shown.standing())
             if width == 1:
                 for cell in study.cells:
-                    make_cell(cell, stop)
+                    make_cell(cell, stop, shown)
             else:
-                make_side_by_side(study.cells, stop, width=width, make=make_cell)
+                make_side_by_side(study.cells, stop, shown, width=width, make=make_cell)
         except KeyboardInterrupt:
             stop.is_closing = True
             raise Stopped(f"{study.folder} was stopped; {AGAIN}") from None
     return study.folder
 
 
-def make_cell(cell: Cell, stop: StopRequest, train: CellRunner = train_here) -> None:
+def make_cell(cell: Cell, stop: StopRequest, shown: StudyProgress, train: CellRunner = train_here) -> None:
     """Make the cell from its beginning or from where it was stopped; one that was made before is left as it is."""
-    if _mark(cell.folder).get("is_done"):
+    mark = mark_of(cell.folder)
+    if mark.is_done:
         return
     if stop.is_made:
         raise Stopped(f"{cell.folder} was not begun; {AGAIN}")
     RunDirectory.at(cell.folder)
-    replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": False}).encode())
+    before, began = mark.seconds or 0.0, time.monotonic()
+    write_mark(cell, is_done=False, seconds=before)
+    shown.begins(cell)
     try:
         train(cell, stop)
     except Stopped as stopped:
+        write_mark(cell, is_done=False, seconds=before + time.monotonic() - began)
         raise Stopped(f"{cell.folder.name}: {stopped}; {AGAIN}") from None
-    replace(cell.folder / MARK, json.dumps({"digest": cell.digest, "is_done": True}).encode())
+    write_mark(cell, is_done=True, seconds=before + time.monotonic() - began)
+    shown.made(cell)
 
 
 def require_same(cell: Cell) -> None:
     """Raise ConfigError where the cell was made with other options."""
-    if _mark(cell.folder).get("digest", cell.digest) == cell.digest:
+    if mark_of(cell.folder).digest in (None, cell.digest):
         return
     if others := list(_differences(cell)):
         raise ConfigError(
@@ -112,17 +124,13 @@ def _resolved(config: Config, *, has_start: bool) -> dict[str, Any]:
     """All options that decide what a cell is, those of suites with the defaults of their environments, which an arm
     with an `env` of its own writes out."""
     options = config.model_dump(mode="json", by_alias=True, exclude={"compare"})
-    options["cluster"].pop("folder")
+    for place in ("folder", "cache_folder"):
+        options["cluster"].pop(place)
     options["learner"]["model"] = None if has_start else str(Path(config.learner.model or "").resolve())
     for name, (env, verifier) in suite_environments(config).items():
         asked = {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
         options["evaluation"]["suites"][name] |= asked
     return options
-
-
-def _mark(path: Path) -> dict[str, Any]:
-    mark = path / MARK
-    return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
 
 
 def _describe(study: Study) -> None:

@@ -3,6 +3,7 @@
 plan_study(study, hardware)   →  StudyPlan        pure; the cells of one name differ in their seed alone
 plan.refuse()                    raises ConfigError with every cell that cannot run
 render_study(plan)            →  the table
+render_cells(study)           →  another of every cell: what it is, whether it is made, how long it will take
 """
 
 from collections import Counter
@@ -13,7 +14,9 @@ from cluster.planning.compute import evaluation_of
 from cluster.planning.hardware import Hardware
 from cluster.planning.plan import Plan, make_plan
 from cluster.planning.plan_text import in_operations, table
+from cluster.record.console import duration
 from study.cells import Cell, Study
+from study.marks import expected_seconds, mark_of
 
 GPU_FLOPS = 4e14
 """Operations a second that a GPU is taken to make: two fifths of what an H100 or H800 can in bfloat16."""
@@ -111,6 +114,22 @@ def render_study(plan: StudyPlan) -> str:
         f"{table(lines, right=(3, 4, 5, 6, 7))}\n"
         f"At most, with every dialogue at its longest; hours if {speed} operations a second."
     )
+
+
+def render_cells(study: Study) -> str:
+    """One line for each cell, in the order of making; times are those that others like it took in this study."""
+    marks = {cell.folder: mark_of(cell.folder) for cell in study.cells}
+    lines = [["cell", "seed", "command", "begins from", "learning rate", "budget", "made", "time"]]
+    for cell in study.cells:
+        cluster, mark = cell.config.cluster, marks[cell.folder]
+        start = cell.start.folder.name if cell.start else str(cell.config.learner.model).rpartition("/")[2]
+        budget = f"{cluster.budget:g}" if cluster.budget else f"{cluster.iterations} iterations"
+        made = "yes" if mark.is_done else "begun" if mark.digest else "no"
+        seconds = mark.seconds if mark.is_done else expected_seconds(cell, study.cells, marks)
+        time = "" if seconds is None else duration(seconds)
+        rate = f"{cell.config.learner.optimizer.learning_rate:g}"
+        lines.append([cell.name, str(cell.seed), cell.command, start, rate, budget, made, time])
+    return table(lines, right=(1, 4, 5, 7))
 
 
 def _hours(hours: float) -> str:

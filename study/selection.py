@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cluster.compare_options import ArmConfig
 from cluster.config import Config, overlaid, suite_environments, suite_shifts
 from cluster.errors import ConfigError
 from cluster.faults import Finding, hint
-from cluster.options import ArmConfig
 
 if TYPE_CHECKING:
     from study.cells import Cell

@@ -1,6 +1,6 @@
 """Cells of a study at the same time, each an actor that Ray places, which starts the run's own actors.
 
-make_side_by_side(cells, stop, width=4, make=make_cell)
+make_side_by_side(cells, stop, shown, width=4, make=make_cell)
 
 A cell waits for the one that it starts from. When one fails, or the study is asked to stop, the others write a
 checkpoint and end; started again, the study goes on with them.
@@ -16,9 +16,10 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.errors import RunError, Stopped
-from cluster.record.console import SECONDS_BETWEEN_LINES
+from cluster.record.ticking import SECONDS_BETWEEN_LINES
 from cluster.stopping import StopRequest
 from study.cells import Cell
+from study.progress import StudyProgress
 
 CellRunner = Callable[[Cell, StopRequest], None]
 """Trains a cell until it ends or is asked to stop."""
@@ -28,7 +29,12 @@ SHARE_OF_STOP = 0.8
 
 
 def make_side_by_side(
-    cells: Sequence[Cell], stop: StopRequest, *, width: int, make: Callable[[Cell, StopRequest, CellRunner], None]
+    cells: Sequence[Cell],
+    stop: StopRequest,
+    shown: StudyProgress,
+    *,
+    width: int,
+    make: Callable[[Cell, StopRequest, StudyProgress, CellRunner], None],
 ) -> None:
     """All cells, at most `width` at a time; raises what the first that failed has raised."""
     made: dict[Path, Future[None]] = {}
@@ -36,13 +42,12 @@ def make_side_by_side(
     def make_one(cell: Cell) -> None:
         if cell.start is not None:
             made[cell.start.folder].result()
-        make(cell, stop, _elsewhere)
-        print(f"{cell.folder.name}: made", file=sys.stderr, flush=True)
+        make(cell, stop, shown, _elsewhere)
 
     with ThreadPoolExecutor(width) as pool:
         for cell in in_turn(cells):
             made[cell.folder] = pool.submit(make_one, cell)
-        failure = _watch(made)
+        failure = _watch(made, shown)
         if failure is not None and not stop.is_made:
             stop.ask()
     if failure is not None:
@@ -56,13 +61,14 @@ def in_turn(cells: Sequence[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (cell.start is not None, seeds.index(cell.seed), cell.command != "rl"))
 
 
-def _watch(made: dict[Path, Future[None]]) -> BaseException | None:
+def _watch(made: dict[Path, Future[None]], shown: StudyProgress) -> BaseException | None:
     """Say now and then how far each cell is, until all are made or one has failed; with what."""
     while True:
         done, running = wait(made.values(), timeout=SECONDS_BETWEEN_LINES, return_when=FIRST_EXCEPTION)
         failure = next((error for future in done if (error := future.exception()) is not None), None)
         if failure is not None or not running:
             return failure
+        shown.say(shown.standing())
         for folder, making in made.items():
             log = folder / "log.txt"
             if making.running() and log.is_file():

@@ -6,7 +6,7 @@ Actors(config, placement, chat, say).begin(cleaning)
   .push()                              →  PushReport: the workers have the learner's weights, and it is shown
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from cluster.config import Config
+from cluster.groups.engine_watch import EngineWatch, Observe
 from cluster.groups.health import Health
 from cluster.groups.learner_group import LearnerDied, LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
@@ -77,22 +78,29 @@ class Actors:
         self.learner: LearnerGroup
         self._sync: WeightSync
 
-    def begin(self, cleaning: ExitStack) -> None:
-        """Start both groups at the same time."""
+    def begin(self, cleaning: ExitStack, starts: Callable[[str], None]) -> None:
+        """Start both groups at the same time; `starts` is told what is waited for."""
         cleaning.callback(self._lives.close)
         cleaning.callback(self._health.close)
         self._lives.begin()
         if self._config.rollout.engine.sleeps:
             # An engine takes its share of the memory that it finds free as it starts.
+            starts("rollout engines")
             self._lives.wait()
+        starts("learner ranks" if self._config.rollout.engine.sleeps else "learner ranks and rollout engines")
         try:
             self.start_learner()
         except LearnerDied as error:
             self._say(f"{error} All learner ranks are started once more.")
             self.start_learner()
         cleaning.callback(self._close_learner)
+        starts("rollout engines")
         self._lives.wait()
         self._lives.welcome()
+
+    def watched(self, observe: Observe) -> EngineWatch:
+        """From here on `observe` hears now and then what each worker says of itself."""
+        return EngineWatch(lambda: self._lives.started, observe)
 
     def start_learner(self) -> None:
         """Start all ranks, in the place of any that there were."""
@@ -118,8 +126,9 @@ class Actors:
 
     def play(
         self, tasks: Sequence[Task], env: EnvConfig, verifier: VerifierConfig, config: RolloutConfig
-    ) -> Iterator[tuple[Played, Any]]:
-        """Each task's summary and the reference of its episode, once; new workers are given the newest weights."""
+    ) -> Generator[tuple[Played, Any], None, None]:
+        """Each task's summary and the reference of its episode, once; new workers are given the newest weights. Closed
+        before its end, it asks for no more."""
         return self._rollouts.play(tasks, env, verifier, config)
 
     def play_rounds(self, tasks: Sequence[Task], rounds: Mapping[str, Round]) -> Iterator[tuple[Played, Any]]:

@@ -78,6 +78,12 @@ class Health:
                 self._thread = Thread(target=self._look, daemon=True, name="health")
                 self._thread.start()
 
+    def last_heard(self, actor: Any) -> str:
+        """What an actor said last, and when; nothing of one that is not under watch or has said nothing."""
+        with self._changing:
+            watched = self._watched.get(actor)
+        return watched.last_heard(time.monotonic()) if watched and watched.sign else ""
+
     def forget(self, actor: Any) -> None:
         """Ask no more."""
         with self._changing:
@@ -151,4 +157,6 @@ class Health:
             if self._watched.get(watched.actor) is not watched:
                 return
             del self._watched[watched.actor]
-        watched.died(f"{watched.name} {why}; {watched.last_heard(time.monotonic())}")
+        first, *rest = why.splitlines()
+        first = f"{watched.name} {first.rstrip('. ')}; {watched.last_heard(time.monotonic())}"
+        watched.died("\n".join([first, *rest]))

@@ -21,6 +21,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.errors import RunError
 from cluster.groups.health import Health, Watched
+from cluster.groups.whereabouts import end_of_log, named, where
 from cluster.stopping import wait
 from learner.batch import balance
 from learner.checkpoint_files import Written
@@ -83,7 +84,7 @@ class LearnerGroup:
         ]
         group = cls(ranks, config, timeout_seconds, health)
         try:
-            address = group._wait("meeting", [ranks[0].address.remote()], start_seconds)[0]
+            address = group._wait("meeting", [ranks[0].meet.remote()], start_seconds)[0]
             calls = [rank.start.remote(address, threads, timeout_seconds) for rank in ranks]
             group.size = group._wait("starting", calls, start_seconds)[0]
             group._places = group._all("place")
@@ -217,7 +218,8 @@ class LearnerGroup:
             done, waiting = wait(waiting, max(left, 0))
             if not done:
                 late = [calls.index(call) for call in waiting]
-                raise LearnerDied(f"learner ranks {late} have not ended {phase} after {seconds:.0f} s")
+                told = f"learner ranks {late} have not ended {phase} after {seconds:.0f} s"
+                raise self._died(late[0], told, "")
             try:
                 ray.get(done)
             except RayTaskError as error:
@@ -225,8 +227,15 @@ class LearnerGroup:
             except (RayActorError, GetTimeoutError) as error:
                 number = calls.index(done[0])
                 why = self._silent.get(number) or f"Ray says: {error}"
-                raise LearnerDied(f"learner rank {number} died in {phase}. {why}") from error
+                raise self._died(number, f"learner rank {number} died in {phase}", why) from error
         return ray.get(calls)
+
+    def _died(self, number: int, told: str, why: str) -> LearnerDied:
+        """One line of what was last heard of the rank, and behind it all that is known."""
+        rank, (first, *rest) = self._ranks[number], why.splitlines() or [""]
+        found, heard = where(rank), self._health.last_heard(rank) if self._health else ""
+        line = ". ".join(filter(None, (told, first.rstrip(". "))))
+        return LearnerDied("\n".join([named("; ".join(filter(None, (line, heard))), found), *rest, end_of_log(found)]))
 
 
 def deal(items: Sequence[Item], config: LearnerConfig) -> list[list[list[Item]]]:

@@ -10,7 +10,7 @@ at once (task_queue.py); who comes instead of it, and when, is for the owner of 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -56,7 +56,7 @@ class RolloutGroup:
         verifier: VerifierConfig,
         config: RolloutConfig,
         rounds: Mapping[str, Round] = NO_ROUNDS,
-    ) -> Iterator[tuple[Played, Any]]:
+    ) -> Generator[tuple[Played, Any], None, None]:
         """Each task's summary and the reference of its episode, once; tasks of a round are asked what that says."""
         if self._lives.sleeps:
             self._everyone("wake")

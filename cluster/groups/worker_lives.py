@@ -25,6 +25,7 @@ from cluster.errors import RunError
 from cluster.groups.health import Health, Watched
 from cluster.groups.learner_group import LearnerDied
 from cluster.groups.restarts import RestartBudget
+from cluster.groups.whereabouts import end_of_log, log_end, named, where
 from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, is_death
 from rollout.engine import EngineError
 from rollout.receivers import Receivers, transfer_seconds
@@ -191,19 +192,20 @@ class WorkerLives:
             if worker.is_buried or self._closed.is_set():
                 return False
             worker.is_buried = True
+        found = where(worker.actor)
+        why, *rest = str(reason).splitlines() or [type(reason).__name__]
+        why = named("; ".join(filter(None, (why.rstrip(". "), self._health.last_heard(worker.actor)))), found)
         self._health.forget(worker.actor)
         ray.kill(worker.actor)
-        why = str(reason).partition("\n")[0].rstrip(". ")
         empty = self._budgets[worker.number].seconds_left()
         left = sum(other.state is not State.DEAD for other in self.workers)
         limit = f"cluster.max_worker_restarts={self._limits.restarts} is used up within the hour"
         if empty and left < self._limits.least:
-            whole = str(reason).rstrip(". ")
             least = f"cluster.min_rollout_workers={self._limits.least}"
-            self._fail(
-                RunError(f"{whole}. {worker.name} is not replaced: {limit}, and {left} of at least {least} are left.")
-            )
+            told = f"{why}. {worker.name} is not replaced: {limit}, and {left} of at least {least} are left."
+            self._fail(RunError("\n".join([told, *rest, end_of_log(found)])))
             return False
+        log_end(worker.name, found)
         self._say(
             f"{why}. " + (f"The place stays empty: {limit}." if empty else f"Another takes the place of {worker.name}.")
         )

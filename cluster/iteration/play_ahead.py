@@ -8,10 +8,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from queue import SimpleQueue
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, NamedTuple
 
 from cluster.config import Config
 from cluster.iteration.rows import PLAYING, Episodes, flat_tasks
@@ -21,26 +22,35 @@ from rollout.play import Task
 from rollout.worker import Played
 
 
+class _Begun(NamedTuple):
+    """An iteration whose episodes are in play."""
+
+    heard: SimpleQueue[Any]
+    is_left: Event
+
+
 class PlayAhead:
     """Episodes of the present iteration, and of as many more as may lag behind, in play at the same time."""
 
     def __init__(self, run: Training) -> None:
         self._run = run
-        self._begun: deque[SimpleQueue[Any]] = deque()
+        self._begun: deque[_Begun] = deque()
         self._expected = -1
 
     def next(self, iteration: int) -> Episodes:
         """All episodes of an iteration, sorted by task, so that nothing depends on which ended first."""
         lag = self._run.config.rollout.max_policy_lag
         if iteration != self._expected:
-            self._begun.clear()  # the run has gone back to a checkpoint
+            self._leave()  # the run has gone back to a checkpoint
         self._expected = iteration + 1
         last = min(iteration + lag, self._run.config.cluster.iterations - 1)
         while iteration + len(self._begun) <= last:
             self._begun.append(self._begin(iteration + len(self._begun)))
-        heard, found = self._begun.popleft(), []
+        heard, found = self._begun.popleft().heard, []
+        self._run.progress.expects(len(tasks_of(iteration, self._run.config)))
         while isinstance(item := hear(heard, math.inf), tuple):
             found.append(item)
+            self._run.progress.came()
         if isinstance(item, BaseException):
             raise item
         self._run.row[PLAYING] = item
@@ -55,24 +65,34 @@ class PlayAhead:
         tasks = [replace(one.task, draw=_draw(iteration, config)) for one, reference in played if reference in lost]
         self._run.progress.say(f"{len(tasks)} episodes were on a host that is gone, and are played again")
         with self._run.phase("rollout"):
-            kept += self._run.actors.play(tasks, config.env, config.verifier, config.rollout)
+            played_again = self._run.actors.play(tasks, config.env, config.verifier, config.rollout)
+            kept += self._run.progress.counted(played_again, len(tasks))
         return sorted(kept, key=_place)
 
-    def _begin(self, iteration: int) -> "SimpleQueue[Any]":
+    def _leave(self) -> None:
+        """End what is in play: of what nobody waits for no more is asked, and workers are free for what comes."""
+        for begun in self._begun:
+            begun.is_left.set()
+        self._begun.clear()
+
+    def _begin(self, iteration: int) -> "_Begun":
         """What is heard: pairs, and behind them the seconds that they took or what went wrong."""
-        heard: SimpleQueue[Any] = SimpleQueue()
-        config = self._run.config
+        begun = _Begun(SimpleQueue(), Event())
+        heard, config = begun.heard, self._run.config
 
         def play() -> None:
             started = time.perf_counter()
             try:
                 tasks, redraw = tasks_of(iteration, config), 0
-                while tasks:
+                while tasks and not begun.is_left.is_set():
                     played: list[Played] = []
-                    for pair in self._run.actors.play(tasks, config.env, config.verifier, config.rollout):
-                        self._run.stream.send(pair[1])
-                        heard.put(pair)
-                        played.append(pair[0])
+                    with closing(self._run.actors.play(tasks, config.env, config.verifier, config.rollout)) as pairs:
+                        for pair in pairs:
+                            if begun.is_left.is_set():
+                                return
+                            self._run.stream.send(pair[1])
+                            heard.put(pair)
+                            played.append(pair[0])
                     tasks = tasks_instead_of(len(flat_tasks(played)), iteration, redraw, config)
                     redraw += 1
                 self._run.stream.flush()
@@ -81,7 +101,7 @@ class PlayAhead:
                 heard.put(error)
 
         Thread(target=play, daemon=True, name=f"play-{iteration}").start()
-        return heard
+        return begun
 
 
 def _place(pair: tuple[Played, Any]) -> tuple[int, int]:

@@ -57,6 +57,16 @@ def counted(items: Sequence[Item], report: UpdateReport) -> list[Item]:
     return [item for item in items if report.imitates or not item.is_demonstration]
 
 
+def token_shares(items: Sequence[Item]) -> tuple[float, dict[str, float]]:
+    """Which share of the tokens was played, and which is of each part of a mixture."""
+    whole = max(sum(item.num_tokens for item in items), 1)
+    of_parts = Counter[str]()
+    for item in items:
+        of_parts[item.part] += item.num_tokens
+    played = sum(item.num_tokens for item in items if not item.is_demonstration)
+    return played / whole, {part: count / whole for part, count in of_parts.items() if part}
+
+
 def flat_tasks(played: Iterable[Played]) -> set[int]:
     """The seeds of those whose samples all earned the same."""
     earned: defaultdict[int, set[float]] = defaultdict(set)

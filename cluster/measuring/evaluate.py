@@ -114,14 +114,18 @@ class Evaluator:
             rounds[name] = Round(env=env, verifier=verifier, temperature=temperature)
             tasks += self._tasks(name, suite, most)
         left, played = Counter(task.round for task in tasks), {name: list[tuple[Played, Any]]() for name in rounds}
+        num_left = len(tasks)
         progress.stage(_stage(stage, [pairs[name] for name in played]))
+        progress.expects(num_left)
         for one, reference in self._actors.play_rounds(tasks, rounds):
-            name = one.task.round
+            name, num_left = one.task.round, num_left - 1
+            progress.came()
             played[name].append((one, reference))
             if len(played[name]) == left[name]:
                 ended = sorted(played.pop(name), key=lambda pair: (pair[0].task.seed, pair[0].task.sample))
                 yield pairs[name], [each for _, each in ended], total(each.traffic for each, _ in ended)
                 progress.stage(_stage(stage, [pairs[name] for name in played]))
+                progress.expects(num_left)
         if played:
             raise RunError(f"{', '.join(played)}: not all of these suites' tasks were played")
 

@@ -2,20 +2,23 @@
 
 look()              this machine
 described(config)   the machines that `cluster.*` names, for a plan made elsewhere
-of_nodes(nodes)     those of a running Ray cluster
+of_cluster(config)  those of the Ray cluster that this process is of
 """
 
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cluster.config import Config
+    from cluster.options import ClusterConfig
 
 GIB = 2**30
+SECONDS_TO_ANSWER = 60.0
+"""How long hosts are waited for that are asked what their GPUs are."""
 LIST_GPUS = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 
 
@@ -64,6 +67,16 @@ def look() -> Hardware:
     )
 
 
+def joins(cluster: "ClusterConfig") -> bool:
+    """Whether there is a Ray cluster to join, whose hosts may be other than this one."""
+    return bool(cluster.address or os.environ.get("RAY_ADDRESS") or is_job())
+
+
+def is_job() -> bool:
+    """Whether this process is that of a job which was submitted to Ray."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 def described(config: "Config") -> Hardware:
     """What `cluster.*` says there is."""
     cluster = config.cluster
@@ -92,6 +105,43 @@ def of_nodes(nodes: Iterable[Mapping[str, Any]], gpu_memory_gib: float) -> Hardw
         cores_per_node=max(1, int(min(host.get("CPU", 0) for host in hosts))),
         memory_gib=min(host.get("memory", 0) + host.get("object_store_memory", 0) for host in hosts) / GIB,
     )
+
+
+def of_cluster(config: "Config") -> Hardware:
+    """What the Ray cluster has, and no more of this machine than Ray has of it."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) > 1:
+        return of_nodes(nodes, _asked_for_memory(nodes) or config.cluster.gpu_memory_gib)
+    here, resources = look(), nodes[0]["Resources"]
+    return replace(
+        here,
+        gpus_per_node=min(here.gpus_per_node, int(resources.get("GPU", 0))),
+        cores_per_node=max(1, min(here.cores_per_node, int(resources.get("CPU", 0)))),
+    )
+
+
+def _asked_for_memory(nodes: Iterable[Mapping[str, Any]]) -> float:
+    """The memory of the smallest GPU, as the hosts that have any say; 0 where none answers."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = [
+        ray.remote(_gpu_memory)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote()
+        for node in nodes
+        if node["Resources"].get("GPU")
+    ]
+    answered = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER)[0] if asked else []
+    found: list[float] = ray.get(answered)
+    return min((memory for memory in found if memory), default=0.0)
+
+
+def _gpu_memory() -> float:
+    # Ray hides all GPUs from a task that takes none; they are there all the same.
+    return min(visible_gpus(_run(LIST_GPUS), None), default=0.0)
 
 
 def visible_gpus(listed: str, visible: str | None) -> list[float]:

@@ -10,16 +10,22 @@ colocated    bundle i: one GPU, shared by learner rank i and rollout worker i, w
 split        a bundle with one GPU for each rank, then one for each worker with as many GPUs as its engine takes
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
 from cluster.config import Config
 from cluster.errors import RunError
 from cluster.planning.hardware import Hardware, described
 
+SECONDS_BETWEEN_TRIES = 10.0
+"""How often it is tried to have room on no more hosts than planned."""
+CACHES = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+"""What says to each library where it keeps what it has compiled → its folder in `cluster.cache_folder`."""
 Role = Literal["learner", "rollout"]
 Seat = tuple[Role, int]
 """Which rank, or which worker."""
@@ -59,6 +65,8 @@ class Placement:
     """On which host each bundle will lie if all are empty; None where there is no room for it."""
     group: Any = None
     """Ray's placement group, once it is reserved."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that every actor gets."""
 
     @property
     def learner_threads(self) -> int:
@@ -86,7 +94,8 @@ class Placement:
         seated = [actor for actor in self.actors if actor.role == "rollout"]
         actor = seated[number] if number < len(seated) else seated[0]
         # An engine reads the number of its threads from here, and Ray would set it to the cores that it counts.
-        options = {**self._options(actor), "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(actor.threads)}}}
+        variables = {**self.environment, "OMP_NUM_THREADS": str(actor.threads)}
+        options = {**self._options(actor), "runtime_env": {"env_vars": variables}}
         return options if number < len(seated) else {**options, "scheduling_strategy": "DEFAULT"}
 
     def _actor(self, role: Role, number: int) -> Actor:
@@ -94,6 +103,8 @@ class Placement:
 
     def _options(self, actor: Actor) -> dict[str, Any]:
         options: dict[str, Any] = {"num_cpus": actor.num_cpus, "num_gpus": actor.num_gpus}
+        if self.environment:
+            options["runtime_env"] = {"env_vars": dict(self.environment)}
         if self.group is not None:
             from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -105,7 +116,14 @@ class Placement:
 
 def place(config: Config, hardware: Hardware | None = None, command: Command = "rl") -> Placement:
     """Who sits where; without hardware, on what the configuration describes. It judges nothing: `checks.check` does."""
-    hardware = hardware or described(config)
+    placement = _placed(config, hardware or described(config))
+    if config.cluster.cache_folder is None:
+        return placement
+    caches = Path(config.cluster.cache_folder).expanduser().resolve()
+    return replace(placement, environment={name: str(caches / folder) for name, folder in CACHES.items()})
+
+
+def _placed(config: Config, hardware: Hardware) -> Placement:
     ranks = config.learner.num_ranks
     workers = config.cluster.num_workers
     kind = config.cluster.placement
@@ -214,19 +232,31 @@ def _round_down(value: float) -> float:
 def reserved(placement: Placement, timeout_seconds: float) -> Iterator[Placement]:
     """The placement in a running Ray; raises RunError, with what is missing, where it is not free in time."""
     import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
-    from cluster.stopping import wait
+    from cluster.stopping import pause, wait
 
-    group = placement_group([dict(bundle) for bundle in placement.bundles], strategy=placement.strategy)
-    try:
-        if not wait([group.ready()], timeout_seconds)[0]:
-            wanted = ", ".join(f"{len(list(same))} × {bundle}" for bundle, same in groupby(placement.bundles))
-            free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
-            raise RunError(
-                f"cluster.placement: after {timeout_seconds:.0f} s Ray has no {placement.strategy} room for {wanted}; "
-                f"free are {free}. End other jobs or ask for less: see `ruleshift plan`"
-            )
-        yield replace(placement, group=group)
-    finally:
-        remove_placement_group(group)
+    most, ends = len(set(placement.hosts)), time.monotonic() + timeout_seconds
+    while True:
+        group = placement_group([dict(bundle) for bundle in placement.bundles], strategy=placement.strategy)
+        try:
+            if not wait([group.ready()], max(ends - time.monotonic(), 0.1))[0]:
+                wanted = ", ".join(f"{len(list(same))} × {bundle}" for bundle, same in groupby(placement.bundles))
+                free = {name: ray.available_resources().get(name, 0) for name in ("CPU", "GPU")}
+                raise RunError(
+                    f"cluster.placement: after {timeout_seconds:.0f} s Ray has no {placement.strategy} room for "
+                    f"{wanted}; free are {free}. End other jobs or ask for less: see `ruleshift plan`"
+                )
+            used = len(set(placement_group_table(group)["bundles_to_node_id"].values()))
+            if used <= most:
+                yield replace(placement, group=group)
+                return
+            # Hosts that others have a part of: what was planned of each, and how fast they reach each other, is wrong.
+            if time.monotonic() >= ends:
+                raise RunError(
+                    f"cluster.num_nodes={most}: after {timeout_seconds:.0f} s Ray has room on {used} hosts only, each "
+                    "partly taken by others. End other jobs, or plan for more hosts"
+                )
+        finally:
+            remove_placement_group(group)
+        pause(min(SECONDS_BETWEEN_TRIES, timeout_seconds / 4))

@@ -18,7 +18,7 @@ def placement_findings(config: Config, hardware: Hardware, command: Command) -> 
     """Devices first, then what runs on them."""
     placement = place(config, hardware, command)
     if config.cluster.placement == "cpu":
-        yield from _cores(config)
+        yield from _cores(config, hardware)
     else:
         yield from _gpus(config, hardware, placement)
     if command != "evaluate":
@@ -28,8 +28,18 @@ def placement_findings(config: Config, hardware: Hardware, command: Command) -> 
     yield from _engine(config)
 
 
-def _cores(config: Config) -> Iterator[Finding]:
-    engine = config.rollout.engine
+def _cores(config: Config, hardware: Hardware) -> Iterator[Finding]:
+    engine, ranks = config.rollout.engine, config.learner.num_ranks
+    hosts = hardware.num_nodes if config.cluster.num_nodes > 1 else 1
+    cores = hosts * min(hardware.cores_per_node, config.cluster.cores_per_run or hardware.cores_per_node)
+    if ranks > cores:
+        yield Finding(
+            key="learner.num_ranks",
+            value=ranks,
+            rule=f"each rank computes on a core of its own, and the run has {cores}; ranks that share one wait for "
+            "each other, and the more there are the slower they become",
+            fix=f"set it to {cores} or less",
+        )
     for key, dtype in (("learner.dtype", config.learner.dtype), ("rollout.engine.dtype", engine.dtype)):
         if dtype != "float32":
             yield Finding(

@@ -2,18 +2,25 @@
 
     rl | learn | iteration 12/60 | success 31.5 % | reward 1.42 | 14.9k tokens/s | 3 min left
 
-In a log there is a line for each iteration that has ended, and one every half minute while none does.
+In a log there is a line for each iteration that has ended and, whatever the run waits for, one every half minute:
+
+    rl | rollout 37/128 for 2 min | iteration 12/60 | …
+
+A terminal shows a bar besides.
 """
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from threading import Lock
+from typing import Any, TextIO, TypeVar
 
 from cluster.record.files import append
+from cluster.record.ticking import SECONDS_BETWEEN_LINES, Ticking
 
-SECONDS_BETWEEN_LINES = 30.0
+ItemT = TypeVar("ItemT")
+BAR_WIDTH = 20
 
 
 class Progress:
@@ -32,7 +39,8 @@ class Progress:
         """`total` iterations; `log` gets the plain lines too."""
         self._title, self._total, self._clock, self._log = title, total, clock, log
         self._stream = stream or sys.stderr
-        self._stage = "start"
+        self._stage, self._stage_began = "start", clock()
+        self._come = self._expected = 0
         self._iteration = 0
         self._shown: list[str] = []
         self._done = 0.0
@@ -42,12 +50,33 @@ class Progress:
         self._live: Any = None
         if self._stream.isatty() if is_terminal is None else is_terminal:
             self._live = self._start_live()
+        self._is_closed, self._writing = False, Lock()
+        self._ticking = Ticking(self._tick)
 
     def stage(self, name: str) -> None:
-        """Say what is going on now."""
-        self._stage = name
-        if self._clock() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._line()
+        """What is going on now."""
+        self._stage, self._stage_began = name, self._clock()
+        self._come = self._expected = 0
+
+    def starts(self, what: str) -> None:
+        """What the run waits for before it can do anything; said at once."""
+        self.stage(f"starts {what}")
+        self._line()
+
+    def expects(self, count: int) -> None:
+        """So many more are to come in this stage."""
+        self._expected += count
+
+    def came(self) -> None:
+        """One of them has."""
+        self._come += 1
+
+    def counted(self, items: Iterable[ItemT], count: int) -> Iterator[ItemT]:
+        """The items, so many, each told as it comes."""
+        self.expects(count)
+        for item in items:
+            self.came()
+            yield item
 
     def update(self, iteration: int, row: Mapping[str, Any], *, spent: float = 0.0) -> None:
         """Say that an iteration has ended, by its row of metrics; the first need not be number 1, in a resumed run.
@@ -71,6 +100,10 @@ class Progress:
 
     def close(self) -> None:
         """Say how it stands in the end, and give the terminal back."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._ticking.stop()
         self._write(" | ".join([*self._parts(), f"ended after {duration(self._clock() - self._started)}"]))
         if self._live is not None:
             self._live.stop()
@@ -82,7 +115,17 @@ class Progress:
         return " | ".join([*self._parts(), *([] if left is None else [f"{duration(left)} left"])])
 
     def _parts(self) -> list[str]:
-        return [self._title, self._stage, f"iteration {self._iteration}/{self._total}", *self._shown]
+        return [self._title, self._now(), f"iteration {self._iteration}/{self._total}", *self._shown]
+
+    def _now(self) -> str:
+        """The stage, how much of it is done where that is known, and since when where that is long ago."""
+        counted = f" {self._come}/{self._expected}" if self._expected else ""
+        seconds = self._clock() - self._stage_began
+        return f"{self._stage}{counted}" + (f" for {duration(seconds)}" if seconds >= SECONDS_BETWEEN_LINES else "")
+
+    def _tick(self) -> None:
+        if self._clock() - self._last_line >= SECONDS_BETWEEN_LINES and not self._is_closed:
+            self._line()
 
     def _seconds_left(self) -> float | None:
         """At the pace since the first iteration that ended; None before the second has."""
@@ -95,10 +138,11 @@ class Progress:
         self._write(self.text())
 
     def _write(self, line: str) -> None:
-        if self._log is not None:
-            append(self._log, f"{time.strftime('%H:%M:%S')} {line}\n".encode())
-        if self._live is None:
-            print(line, file=self._stream, flush=True)
+        with self._writing:
+            if self._log is not None:
+                append(self._log, f"{time.strftime('%H:%M:%S')} {line}\n".encode())
+            if self._live is None:
+                print(line, file=self._stream, flush=True)
 
     def _start_live(self) -> Any:
         from rich.console import Console
@@ -106,12 +150,22 @@ class Progress:
         from rich.text import Text
 
         live = Live(
-            get_renderable=lambda: Text(self.text(), no_wrap=True, overflow="ellipsis"),
+            get_renderable=lambda: Text(f"{bar(self._done)} {self.text()}", no_wrap=True, overflow="ellipsis"),
             console=Console(file=self._stream, force_terminal=True),
             refresh_per_second=4,
         )
         live.start()
         return live
+
+
+def bar(share: float) -> str:
+    """How much is done, as a picture.
+
+    >>> bar(0.25)
+    '[#####---------------]'
+    """
+    done = round(BAR_WIDTH * min(max(share, 0.0), 1.0))
+    return f"[{'#' * done}{'-' * (BAR_WIDTH - done)}]"
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@
     in the file             in TensorBoard and W&B       in Prometheus, with the labels run and arm
     rollout/success         rollout/success              ray_ruleshift_rollout_success
     success, of a suite     evaluation/rule_shift/1/…    ray_ruleshift_evaluation_success; labels suite, temperature too
+    engine/waiting                                       ray_ruleshift_engine_waiting; label worker too
 
 `grafana_dashboard.json` beside this file shows the last column; Grafana imports it as it is.
 """
@@ -77,12 +78,14 @@ class MetricsRecorder:
         check_tracking(tracking)
         self._run = run_directory
         self._listeners: list[_Listener] = []
+        self._live: _RayGauges | None = None
         if tracking.tensorboard:
             self._listeners.append(_TensorBoard(run_directory, resumed_after))
         if tracking.wandb_project:
             self._listeners.append(_WeightsAndBiases(run_directory, tracking.wandb_project, arm))
         if tracking.ray_metrics:
-            self._listeners.append(_RayGauges(run_directory.name, arm))
+            self._live = _RayGauges(run_directory.name, arm)
+            self._listeners.append(self._live)
 
     def record(self, kind: Table, row: Mapping[str, Any]) -> None:
         """Append the row to its file; its numbers go to all listeners too."""
@@ -98,6 +101,11 @@ class MetricsRecorder:
         }
         for listener in self._listeners:
             listener.hear(numbers, int(row["iteration"]), labels)
+
+    def observe(self, worker: str, numbers: Mapping[str, float]) -> None:
+        """What a rollout worker says of itself now: through Ray alone, since it belongs to no iteration."""
+        if self._live is not None:
+            self._live.show(numbers, {"worker": worker})
 
     def close(self) -> None:
         """Tell the listeners that there is no more to come."""
@@ -162,13 +170,17 @@ class _RayGauges:
         self._gauges: dict[str, Any] = {}
 
     def hear(self, numbers: Mapping[str, float], iteration: int, labels: Mapping[str, str]) -> None:
+        self.show({f"evaluation/{name}" if labels else name: value for name, value in numbers.items()}, labels)
+
+    def show(self, numbers: Mapping[str, float], labels: Mapping[str, str]) -> None:
+        """Set the gauges of these names."""
         # Whoever uses Ray has imported it; a command that does not need not wait for it.
         ray = sys.modules.get("ray")
         if ray is None or not ray.is_initialized():
             return
         tags = {**self._tags, **labels}
         for name, value in numbers.items():
-            self._gauge(f"evaluation/{name}" if labels else name, tuple(tags)).set(value, tags)
+            self._gauge(name, tuple(tags)).set(value, tags)
 
     def close(self) -> None:
         self._gauges = {}

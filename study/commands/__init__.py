@@ -5,6 +5,9 @@ what `ruleshift COMMAND --help` says. What a command needs beyond that is import
 """
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,8 +42,24 @@ def add_arm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arm", metavar="ARM", help="run with the options of compare.arms.ARM, or of compare.init")
 
 
-def hardware_of(config: "Config") -> "Hardware":
-    """On a cluster, the hosts may be other than the one that this command runs on; Ray has the last word there."""
-    from cluster.planning.hardware import described, look
+@contextmanager
+def on_hardware(config: "Config", *, is_dry: bool = False) -> Iterator["Hardware"]:
+    """What a command runs on: this machine, or the Ray cluster, which is joined while the block runs.
 
-    return described(config) if config.cluster.num_nodes > 1 or config.cluster.address else look()
+    Its hosts may be other than the one of this process. A dry run joins nothing, and goes by what `cluster.*` says of
+    them.
+    """
+    from cluster.planning.hardware import described, joins, look, of_cluster
+    from cluster.record.notices import held
+    from cluster.record.ticking import waiting
+
+    if is_dry or not joins(config.cluster):
+        yield described(config) if config.cluster.num_nodes > 1 or joins(config.cluster) else look()
+        return
+    with ExitStack() as cleaning:
+        with waiting("joins the Ray cluster", sys.stderr), held():
+            from cluster.session import ray_session
+
+            cleaning.enter_context(ray_session(config.cluster))
+            hardware = of_cluster(config)
+        yield hardware

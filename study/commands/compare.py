@@ -1,12 +1,15 @@
 """Train arms from one start at equal compute, over several seeds, and measure them all; stopped, it can go on."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from cluster.config import load_words
+from cluster.record.notices import held
+from cluster.record.ticking import waiting
 from study.cells import Study
-from study.commands import add_configuration, hardware_of
-from study.plan_study import plan_study, render_study
+from study.commands import add_configuration, on_hardware
+from study.plan_study import plan_study, render_cells, render_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,16 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config = load_words(arguments.overrides)
     study = Study.of(config, arguments.out)
-    # An arm that cannot run is told now, and not after an hour of the others.
-    plan = plan_study(study, hardware_of(config))
-    if arguments.dry_run:
-        print(render_study(plan), flush=True)
-    plan.refuse()
-    if arguments.dry_run:
-        return 0
-    from study.compare import compare
-
-    folder = compare(study)
+    with on_hardware(config, is_dry=arguments.dry_run) as hardware:
+        # An arm that cannot run is told now, and not after an hour of the others.
+        plan = plan_study(study, hardware)
+        if arguments.dry_run:
+            print(f"{render_study(plan)}\n\n{render_cells(study)}", flush=True)
+        plan.refuse()
+        if arguments.dry_run:
+            return 0
+        with waiting("compare | loads its libraries", sys.stderr), held():
+            from study.compare import compare
+        folder = compare(study)
     from study.report.build import build_report
 
     page, numbers = build_report(folder)

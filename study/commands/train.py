@@ -13,9 +13,11 @@ from cluster.errors import ConfigError
 from cluster.planning.plan import make_plan
 from cluster.planning.plan_text import render
 from cluster.planning.resume_checks import changes, resume_findings
+from cluster.record.notices import held
 from cluster.record.run_directory import RunDirectory
+from cluster.record.ticking import waiting
 from study.cells import arm_alone
-from study.commands import add_arm, add_configuration, hardware_of
+from study.commands import add_arm, add_configuration, on_hardware
 
 AUTO = Path("auto")
 LENGTH = {"cluster.iterations", "cluster.budget"}
@@ -39,25 +41,27 @@ def run(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     at = Path(config.cluster.folder, config.cluster.name) if arguments.resume == AUTO else None
     before = at if at and (at / "config.yaml").is_file() else None if at else arguments.resume
-    made = make_plan(config, arguments.command, hardware_of(config))
-    if before:
-        made = replace(made, findings=(*made.findings, *resume_findings(config, before)))
-    if arguments.dry_run:
-        print(render(made), flush=True)
-    made.refuse()
-    changed = changes(config, at) if at else {}
-    for note in (*made.notes, *changed.values()):
-        print(f"note: {note}", file=sys.stderr)
-    if arguments.dry_run:
-        return 0
-    if at and not changed.keys() & LENGTH and (ended := RunDirectory(at).ended_after) is not None:
-        print(f"{at}: has ended, after iteration {ended}; nothing is done", file=sys.stderr)
-        return 0
-    if arguments.command == "rl":
-        from cluster.train_rl import train_rl as train
-    else:
-        from cluster.train_sft import train_sft as train
-    print(train(config, at=at) if at else train(config, arguments.resume))
+    with on_hardware(config, is_dry=arguments.dry_run) as hardware:
+        made = make_plan(config, arguments.command, hardware)
+        if before:
+            made = replace(made, findings=(*made.findings, *resume_findings(config, before)))
+        if arguments.dry_run:
+            print(render(made), flush=True)
+        made.refuse()
+        changed = changes(config, at) if at else {}
+        for note in (*made.notes, *changed.values()):
+            print(f"note: {note}", file=sys.stderr)
+        if arguments.dry_run:
+            return 0
+        if at and not changed.keys() & LENGTH and (ended := RunDirectory(at).ended_after) is not None:
+            print(f"{at}: has ended, after iteration {ended}; nothing is done", file=sys.stderr)
+            return 0
+        with waiting(f"{arguments.command} | loads its libraries", sys.stderr), held():
+            if arguments.command == "rl":
+                from cluster.train_rl import train_rl as train
+            else:
+                from cluster.train_sft import train_sft as train
+        print(train(config, at=at) if at else train(config, arguments.resume))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-METRIC = "ray_ruleshift_rollout_success"
+DASHBOARD = json.loads((ROOT / "cluster" / "record" / "grafana_dashboard.json").read_text())
+OF_OTHER_RUNS = {"Which rule is followed"}
+"""Panels of which the smoke run has nothing: its task has no rule that shifts."""
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -82,17 +85,21 @@ def metrics(folder: Path) -> str:
     return "\n".join(pages)
 
 
-def submit(environment: dict[str, str], address: str, job: list[str], folder: Path) -> tuple[str, str]:
-    """What the job said, and what Ray's metrics said meanwhile."""
+def names(text: str) -> set[str]:
+    """The metrics of ours that a page, or a query, names."""
+    return set(re.findall(r"\bray_ruleshift_\w+", text))
+
+
+def submit(environment: dict[str, str], address: str, job: list[str], folder: Path) -> tuple[str, set[str]]:
+    """What the job said, and which of our metrics Ray had meanwhile."""
     command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", *job]
     for _ in range(10):
         submitted = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        seen = ""
+        seen: set[str] = set()
         while submitted.poll() is None:
-            if METRIC not in seen:
-                seen = metrics(folder)
+            seen |= names(metrics(folder))
             time.sleep(1)
         said = submitted.communicate()[0]
         # A cluster that has just started takes no jobs for some seconds.
@@ -111,4 +118,7 @@ def test_a_submitted_job_runs_to_its_end(cluster: tuple[dict[str, str], str, Pat
     assert "succeeded" in said
     [run] = (tmp_path / "runs").iterdir()
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
-    assert METRIC in seen
+    of_panels = {panel["title"]: names(json.dumps(panel["targets"])) for panel in DASHBOARD["panels"]}
+    assert {title for title, shown in of_panels.items() if not shown & seen} == OF_OTHER_RUNS
+    of_workers = {name for shown in of_panels.values() for name in shown if "_engine_" in name}
+    assert of_workers - seen == set()

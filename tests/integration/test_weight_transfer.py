@@ -30,10 +30,11 @@ from rollout.config import RolloutConfig
 from rollout.engine import Completion, EngineError, EngineState, PolicyMismatch, Sampling
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
 from rollout.receivers import Receivers, own_place
+from rollout.same_gpu_sender import announced
 from rollout.transcript import ChatTokens
 from rollout.weight_files import FILE_PREFIX
 from rollout.weight_source import HuggingFaceSource, require_names, saved_names
-from rollout.weight_transfer import Place, announced, make_sender
+from rollout.weight_transfer import Place, make_sender
 from rollout.worker import start_worker
 from tests.support.engines import CONFIG, Pair, gap, transformers_logprobs
 from tests.support.ranks import end_ranks, run_ranks

@@ -1,9 +1,14 @@
 """Configurations merge left to right, and every mistake is told with its key, value, rule and fix."""
 
 import doctest
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster import config as config_module
 from cluster import faults
@@ -12,6 +17,7 @@ from cluster.errors import ConfigError
 from envs.countdown import Config as CountdownConfig
 from envs.general_points import Config as GeneralPointsConfig
 from envs.route_navigation import Config as RouteConfig
+from study.cells import Study
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "envs"
 CARDS = CONFIGS / "general_points.yaml"
@@ -207,6 +213,35 @@ def test_a_list_where_a_mapping_belongs_is_told_with_its_override(override: str)
     with pytest.raises(ConfigError) as told:
         load_config([CONFIGS.parent / "paper" / "virl_l.yaml"], ["cluster.iterations=3", override])
     assert str(told.value).startswith(f"{override}: a list stands where options are written as {{name: value}}")
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["name", "env", "suites", "arms", "options", "parts", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(section=st.sampled_from([*Config.model_fields, "no_such_section"]), value=VALUES, is_override=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_whatever_stands_in_the_place_of_a_section_is_a_configuration_or_a_fault_that_is_told(
+    section: str, value: Any, is_override: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    written = yaml.safe_dump({section: value}, default_flow_style=True, width=10_000)
+    words = [str(CONFIGS.parent / "nano" / "gp_l.yaml"), str(CONFIGS.parent / "nano" / "demo.yaml")]
+    if is_override:
+        of_value = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+        words.append(f"{section}={of_value}")
+    else:
+        words.append(str(write(tmp_path_factory.mktemp("config"), written)))
+    with suppress(ConfigError):
+        Study.of(load_words(words), Path("study"))
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:

@@ -3,12 +3,17 @@
 import ast
 import io
 import json
+import logging
 import math
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,11 +23,14 @@ import pytest
 
 from cluster.errors import ConfigError
 from cluster.measuring.measures import evaluate_episodes
-from cluster.record import metrics
+from cluster.record import metrics, notices
 from cluster.record.compute_ledger import ComputeLedger, ModelSize
 from cluster.record.console import Progress, duration
+from cluster.record.disk import DiskFull
 from cluster.record.metrics import MetricsRecorder, TrackingConfig, check_tracking, gauge_name
 from cluster.record.run_directory import RunDirectory
+from cluster.record.ticking import Ticking, waiting
+from rollout.engine_stats import WorkerStats
 from rollout.episode import EpisodeEnd
 from tests.support.episodes import episode, right, wrong
 
@@ -55,6 +63,20 @@ def rows() -> tuple[dict[str, float], dict[str, Any]]:
     names |= {f"seconds/learner_{name}" for name in words_in("learner/device_peak.py")}
     training = {"iteration": 3, **dict.fromkeys(sorted(names), 0.5), **ComputeLedger(ModelSize(parameters=9)).totals()}
     return training, {"iteration": 3, "suite": "rule_shift", "temperature": 1.0, **evaluate_episodes(played)}
+
+
+BEFORE = WorkerStats(
+    version=2,
+    weights_age_seconds=40.0,
+    sampled_tokens=1000,
+    ended={EpisodeEnd.SOLVED: 3},
+    running=64,
+    waiting=12,
+    cache_used=0.5,
+    prefix_asked=2000,
+    prefix_hit=1000,
+)
+AFTER = replace(BEFORE, sampled_tokens=6000, prefix_asked=6000, prefix_hit=4000, ended={EpisodeEnd.SOLVED: 9})
 
 
 @pytest.fixture
@@ -114,9 +136,24 @@ def test_the_dashboard_shows_nothing_that_is_not_exported(run: RunDirectory, gau
     with closing(MetricsRecorder(run, TrackingConfig())) as recorder:
         recorder.record("metrics", training)
         recorder.record("evaluations", evaluation)
+        recorder.observe("nano-rollout-0", AFTER.numbers(BEFORE, 10.0))
     shown = set(re.findall(r"\bray_(ruleshift_\w+)", json.dumps(DASHBOARD)))
     assert len(shown) > 25
     assert shown - gauges.keys() == set()
+
+
+def test_what_a_worker_says_of_itself_stands_under_its_name(run: RunDirectory, gauges: dict[str, FakeGauge]) -> None:
+    with closing(MetricsRecorder(run, TrackingConfig())) as recorder:
+        recorder.observe("nano-rollout-0", BEFORE.numbers())
+        assert "ruleshift_engine_tokens_per_second" not in gauges, "speed is told between two questions"
+        recorder.observe("nano-rollout-0", AFTER.numbers(BEFORE, 10.0))
+        recorder.observe("nano-rollout-1", BEFORE.numbers())
+    of_first = (run.name, "", "nano-rollout-0")
+    assert gauges["ruleshift_engine_tokens_per_second"].values == {of_first: 500.0}
+    assert gauges["ruleshift_engine_prefix_hits"].values == {of_first: 0.75}
+    assert gauges["ruleshift_engine_ended_solved"].values == {of_first: 9, (run.name, "", "nano-rollout-1"): 3}
+    assert gauges["ruleshift_engine_waiting"].values[of_first] == 12
+    assert run.rows("metrics") == []
 
 
 def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:
@@ -272,13 +309,91 @@ def test_imitation_shows_its_loss() -> None:
     assert shown.text() == "rl | start | iteration 10/10 | loss 0.123 | 512 tokens/s"
 
 
-def test_a_long_phase_says_that_it_is_alive() -> None:
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_log_has_a_line_every_half_minute_whatever_the_run_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ticking.__init__, "__defaults__", (0.01,))
     stream, clock = io.StringIO(), Clock()
     shown = progress(stream, clock)
-    for _ in range(7):
-        shown.stage("evaluate")
-        clock.now += 10
-    assert stream.getvalue().splitlines() == ["rl | evaluate | iteration 0/10"] * 2
+    shown.stage("rollout")
+    shown.expects(128)
+    shown.came()
+    for minute in range(1, 4):
+        clock.now += 60
+        until(lambda number=minute: stream.getvalue().count("\n") == number)
+    assert stream.getvalue().splitlines() == [
+        f"rl | rollout 1/128 for {minute} min | iteration 0/10" for minute in (1, 2, 3)
+    ]
+    shown.close()
+    clock.now += 60
+    time.sleep(0.1)
+    assert stream.getvalue().splitlines()[3:] == ["rl | rollout 1/128 for 3 min | iteration 0/10 | ended after 3 min"]
+
+
+@pytest.mark.parametrize("error", [OSError, DiskFull])
+def test_the_thread_behind_a_line_dies_with_its_owner_and_outlives_a_full_disk(error: type[Exception]) -> None:
+    class Owner:
+        calls = 0
+
+        def tick(self) -> None:
+            self.calls += 1
+            raise error("No space left on device")
+
+    def is_ticking() -> bool:
+        return any(thread.name == "tick-tick" for thread in threading.enumerate())
+
+    owners = [Owner()]
+    ticking = Ticking(owners[0].tick, 0.01)
+    until(lambda: owners[0].calls > 2)
+    assert is_ticking()
+    owners.clear()
+    until(lambda: not is_ticking())
+    ticking.stop()
+
+
+def test_a_stream_that_is_closed_ends_the_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ticking.__init__, "__defaults__", (0.01,))
+    stream, clock = io.StringIO(), Clock()
+    shown = progress(stream, clock)
+    stream.close()
+    clock.now += 60
+    until(lambda: not any(thread.name == "tick-_tick" for thread in threading.enumerate()))
+    assert shown.text() == "rl | start for 1 min | iteration 0/10"
+
+
+def test_what_a_run_waits_for_as_it_starts_is_told_at_once() -> None:
+    stream = io.StringIO()
+    progress(stream, Clock()).starts("learner ranks")
+    with waiting("rl | loads its libraries", stream, 0.01):
+        until(lambda: "for 0 s" in stream.getvalue())
+    assert stream.getvalue().splitlines()[:3] == [
+        "rl | starts learner ranks | iteration 0/10",
+        "rl | loads its libraries",
+        "rl | loads its libraries | for 0 s",
+    ]
+
+
+def test_what_libraries_say_stands_in_the_log_and_their_errors_on_the_terminal_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library, log = logging.getLogger("some.library"), tmp_path / "log.txt"
+    with notices.held():
+        library.warning("no GPU here")
+    with notices.written_to(log):
+        library.info("all is well")
+        library.error("the disk burns")
+    library.warning("after the run")
+    assert [line[9:] for line in log.read_text().splitlines()] == [
+        "some.library | no GPU here",
+        "some.library | the disk burns",
+    ]
+    assert capsys.readouterr().err.splitlines()[0] == "the disk burns"
+    assert notices.OWN_LOGGING not in os.environ
 
 
 @pytest.mark.parametrize(("first", "left"), [(5, "20 s left"), (1, "40 s left")])
@@ -311,6 +426,7 @@ def test_a_terminal_has_one_live_line() -> None:
     written = stream.getvalue()
     assert "\x1b[" in written
     assert "[brackets] stay" in written
+    assert "[##------------------] rl" in written
     assert "success 50.0 %" in written
 
 

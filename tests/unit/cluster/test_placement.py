@@ -1,5 +1,7 @@
 """Who sits where follows from the configuration alone, and never takes more than its bundle has."""
 
+from pathlib import Path
+
 import pytest
 
 from cluster.config import Config, load_config
@@ -130,3 +132,16 @@ def test_ray_is_told_the_share_and_the_engine_its_threads() -> None:
         "num_gpus": 0.5,
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "48"}},
     }
+
+
+def test_a_cache_folder_holds_what_every_library_compiles_on_ranks_and_workers_alike(tmp_path: Path) -> None:
+    placed = place(config("cpu", 1, 1, f"cluster.cache_folder={tmp_path}"), LAPTOP)
+    of_rank = placed.learner_options(0)["runtime_env"]["env_vars"]
+    of_worker = placed.rollout_options(0)["runtime_env"]["env_vars"]
+    assert of_rank == {
+        "VLLM_CACHE_ROOT": f"{tmp_path}/vllm",
+        "TRITON_CACHE_DIR": f"{tmp_path}/triton",
+        "TORCHINDUCTOR_CACHE_DIR": f"{tmp_path}/inductor",
+    }
+    assert of_worker == {**of_rank, "OMP_NUM_THREADS": "1"}
+    assert "runtime_env" not in place(config("cpu"), LAPTOP).learner_options(0)

@@ -61,6 +61,27 @@ WRONG = [
         "greater than or equal to 0",
         "the default is 1.0",
     ),
+    Wrong(
+        "ranks without cores",
+        ("learner.num_ranks=8",),
+        "learner.num_ranks=8",
+        "a core of its own, and the run has 2",
+        "set it to 2 or less",
+    ),
+    Wrong(
+        "ranks without cores of the run",
+        ("learner.num_ranks=2", "cluster.cores_per_run=1"),
+        "learner.num_ranks=2",
+        "and the run has 1",
+        "set it to 1 or less",
+    ),
+    Wrong(
+        "address of a client",
+        ("cluster.address=ray://head:10001",),
+        "cluster.address=ray://head:10001",
+        "episodes stream as they end",
+        "ray job submit",
+    ),
     Wrong("kernels", ("learner.kernels=liger",), "learner.kernels=liger", "which CPUs do not run", "set it to torch"),
     Wrong("section", ("lerner.seed=1",), "lerner", "no such section", "did you mean 'learner'?"),
     Wrong(

@@ -12,8 +12,9 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.ipc_engine import IPCWeightTransferUpdateInfo
 from vllm.distributed.weight_transfer.packed_tensor import PackedIpcChunk
 
+from rollout.same_gpu_sender import announced, buffer_size
 from rollout.weight_files import FILE_PREFIX, contents_of, file_with, read_file, sweep, write_file
-from rollout.weight_transfer import Place, announced, buffer_size, make_sender, meeting, rank_offsets, shares
+from rollout.weight_transfer import Place, make_sender, meeting, rank_offsets, shares
 
 RANKS = [Place(host="first", gpus=(str(gpu),)) for gpu in range(4)]
 NOWHERE = {"master_address": "127.0.0.1", "master_port": 1, "world_size": 1}
