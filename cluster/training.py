@@ -13,8 +13,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import ObjectLostError
-
 from cluster.config import Config
 from cluster.groups.actors import Actors
 from cluster.groups.streaming import EpisodeStream, away
@@ -192,11 +190,7 @@ class Training:
             return
         self.push()
         with self.phase("evaluate"):
-            try:
-                rows, played = self._evaluator.run(self.iteration, wanted, self.progress)
-            except ObjectLostError:
-                self.progress.say("episodes were on a host that is gone; the evaluation is played again")
-                rows, played = self._evaluator.run(self.iteration, wanted, self.progress)
+            rows, played = self._evaluator.run(self.iteration, wanted, self.progress)
             loss, scored = self._evaluator.generalisation_loss()
         self._charge_evaluation(played, self.row["seconds/evaluate"])
         self.ledger.charge_scoring(scored)

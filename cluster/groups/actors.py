@@ -19,8 +19,8 @@ from cluster.groups.health import Health
 from cluster.groups.learner_group import LearnerDied, LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
-from cluster.groups.worker_lives import Limits, WorkerLives
-from cluster.groups.worker_states import Launcher
+from cluster.groups.worker_lives import WorkerLives
+from cluster.groups.worker_states import Launcher, Limits
 from cluster.planning.placement import Placement
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig

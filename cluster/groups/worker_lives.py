@@ -13,7 +13,6 @@ over. Beyond those that a run begins with, an elastic one asks for more, which j
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -26,7 +25,7 @@ from cluster.groups.health import Health, Watched
 from cluster.groups.learner_group import LearnerDied
 from cluster.groups.restarts import RestartBudget
 from cluster.groups.whereabouts import end_of_log, log_end, named, where
-from cluster.groups.worker_states import NEXT, Launcher, State, Worker, answer, is_death
+from cluster.groups.worker_states import NEXT, Launcher, Limits, State, Worker, answer, is_death
 from rollout.engine import EngineError
 from rollout.receivers import Receivers, transfer_seconds
 
@@ -35,22 +34,6 @@ Heard = tuple[Worker | None, Any]
 
 CLOSE_SECONDS = 1.0
 """How long engines may take to release what they hold; they end with their actors in any case."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How many there have to be, and how long what they do may take."""
-
-    base: int
-    """How many a run begins with."""
-    least: int
-    """With fewer it ends."""
-    most: int
-    """How many join where there is room."""
-    restarts: int
-    """How often within an hour each place may have a successor."""
-    start_seconds: float
-    step_seconds: float
 
 
 class WorkerLives:
@@ -172,8 +155,8 @@ class WorkerLives:
 
     def receivers(self, workers: Sequence[Worker]) -> Receivers:
         """As those that an update goes to."""
-        actors, places = tuple(worker.actor for worker in workers), tuple(worker.place for worker in workers)
-        return Receivers(actors, places, transfer_seconds(self._launcher.num_bytes))
+        seconds = transfer_seconds(self._launcher.num_bytes)
+        return Receivers(tuple(each.actor for each in workers), tuple(each.place for each in workers), seconds)
 
     def check(self) -> None:
         """Ask all for a sign of life, and give up those that give none."""

@@ -73,6 +73,22 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many there have to be, and how long what they do may take."""
+
+    base: int
+    """How many a run begins with."""
+    least: int
+    """With fewer it ends."""
+    most: int
+    """How many join where there is room."""
+    restarts: int
+    """How often within an hour each place may have a successor."""
+    start_seconds: float
+    step_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launcher:
     """How a worker is started, whichever it is."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import ObjectLostError, RayTaskError
 
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
@@ -53,7 +53,14 @@ class Evaluator:
 
     def run(self, iteration: int, wanted: Sequence[Pair], progress: Progress) -> tuple[list[dict[str, Any]], Traffic]:
         """One row for each suite and temperature, in that order, and all that was played. All are in play at once, and
-        each is measured as soon as it has ended."""
+        each is measured as soon as it has ended; where a host is lost with episodes of them, all are played again."""
+        try:
+            return self._run(iteration, wanted, progress)
+        except ObjectLostError:
+            progress.say("episodes were on a host that is gone; the evaluation is played again")
+            return self._run(iteration, wanted, progress)
+
+    def _run(self, iteration: int, wanted: Sequence[Pair], progress: Progress) -> tuple[list[dict[str, Any]], Traffic]:
         evaluation = self._config.evaluation
         if evaluation.regurgitation and self._training_targets is None:
             # Made once, while the suites are played.

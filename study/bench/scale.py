@@ -23,8 +23,8 @@ from cluster.groups.learner_group import LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.streaming import EpisodeStream
 from cluster.groups.weight_sync import WeightSync
-from cluster.groups.worker_lives import Limits, WorkerLives
-from cluster.groups.worker_states import Launcher
+from cluster.groups.worker_lives import WorkerLives
+from cluster.groups.worker_states import Launcher, Limits
 from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import choose, items_of
 from cluster.iteration.rows import rollout_row, share_solved

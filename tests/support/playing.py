@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from cluster.config import load_config
 from cluster.groups.health import Health
 from cluster.groups.rollout_group import RolloutGroup
-from cluster.groups.worker_lives import Limits, WorkerLives
-from cluster.groups.worker_states import Launcher
+from cluster.groups.worker_lives import WorkerLives
+from cluster.groups.worker_states import Launcher, Limits
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.play import Task
 from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_probe
