@@ -87,6 +87,7 @@ class Training:
         """Start both groups, and go on from the newest checkpoint where there is one."""
         started = time.monotonic()
         self.actors.begin(cleaning, self.progress.starts)
+        cleaning.callback(self._saver.forget)
         self.ledger.model = self.actors.learner.size
         self._restore()
         resumed_after = self.iteration or None

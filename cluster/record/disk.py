@@ -75,11 +75,15 @@ def fill(folder: Path, leave_bytes: int) -> Path:
     """Take all room of the folder's disk but so much; the file that takes it, to be removed again."""
     ballast = folder / _BALLAST
     with ballast.open("wb") as file:
-        free = free_bytes(folder)
         # The blocks that are left are whole ones.
         left = leave_bytes - leave_bytes % os.fstatvfs(file.fileno()).f_frsize
-        if free > left:
-            os.posix_fallocate(file.fileno(), 0, free - left)
+        while (taken := free_bytes(folder) - left) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, taken)
+            except OSError as error:
+                # Somebody else, who still writes, has taken a part of it: then there is less to take.
+                if not is_full(error):
+                    raise
     return ballast
 
 

@@ -208,3 +208,18 @@ def test_a_copy_is_of_the_moment_it_is_taken(tmp_path: Path) -> None:
 def test_copies_have_a_share_of_the_memory_that_is_free() -> None:
     assert 2**20 < room_for_copies(1) < 2**46
     assert abs(room_for_copies(4) * 4 / room_for_copies(1) - 1) < 0.5
+
+
+def test_a_disk_is_filled_while_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between asking for room and taking it, somebody else has taken some."""
+    with small_disk(DISK_BYTES) as disk:
+
+        def free_before_another_wrote(path: Path) -> int:
+            monkeypatch.undo()
+            free = free_bytes(path)
+            (disk.seen / "other").write_bytes(b"x" * 40_960)
+            return free
+
+        monkeypatch.setattr("cluster.record.disk.free_bytes", free_before_another_wrote)
+        fill(disk.seen, 8192)
+        assert free_bytes(disk.seen) == 8192
