@@ -62,8 +62,8 @@ class Streams(Generic[WorkerT]):
         self._open[references] = _Stream(worker, name, len(tasks))
 
     def ended(self, seconds: float) -> list[tuple[WorkerT, Any]]:
-        """What has ended, and of whom; nothing, where nothing has for so long or a call is over. What goes wrong comes in an
-        episode's place and is the last of its call: WorkerDied, or what `play` raised."""
+        """What has ended, and of whom; nothing, where nothing has for so long or a call is over. What goes wrong comes
+        in an episode's place and is the last of its call: WorkerDied, or what `play` raised."""
         whole: list[tuple[_Stream, Any, Any]] = []
         ready = self._ready(seconds)
         while ready:
