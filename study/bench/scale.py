@@ -1,8 +1,9 @@
 """`ruleshift bench scale`: whether the driver, which is one process, can drive a thousand engines.
 
 Engines and ranks are stand-ins (stand_ins.py); the driver plays, chooses, deals, updates and pushes as in a run. Each
-worker plays as many episodes an iteration whatever the number of workers, and eight workers have a rank. `driver` is
-the processor time of the driver's process, all of its threads and what Ray does in it included.
+worker plays as many episodes an iteration whatever the number of workers, and eight workers have a rank; then few play
+as many in all, lest what an iteration costs by itself tell in favour of the many. `driver` is the processor time of the
+driver's process, all of its threads and what Ray does in it included.
 """
 
 import threading
@@ -45,7 +46,9 @@ EPISODES = 64
 SAMPLES = 8
 WORKERS_PER_RANK = 8
 ITERATIONS = 50
-WARM = 2
+BUSY_ITERATIONS = 3
+"""Of few workers that play what all of the many do."""
+WARM = 1
 """Iterations that do not count."""
 SECONDS = 1.0
 """What an episode takes on average."""
@@ -118,32 +121,33 @@ class _Driver:
 def rows(
     workers: int = MANY_WORKERS, iterations: int = ITERATIONS, episodes: int = EPISODES, seconds: float = SECONDS
 ) -> list[Row]:
-    """Drive few, then many."""
-    few = _measured(FEW_WORKERS, iterations, episodes, seconds)
-    many = _measured(workers, iterations, episodes, seconds)
+    """Drive few, then many, then few again with as many episodes in all."""
+    few = _measured(FEW_WORKERS, iterations, FEW_WORKERS * episodes, seconds)
+    many = _measured(workers, iterations, workers * episodes, seconds)
+    busy = _measured(FEW_WORKERS, min(iterations, BUSY_ITERATIONS), workers * episodes, seconds)
     found: list[Row] = []
-    for num_workers, figures in ((FEW_WORKERS, few), (workers, many)):
-        name = f"{num_workers:,} workers"
+    for num_workers, figures in ((FEW_WORKERS, few), (workers, many), (FEW_WORKERS, busy)):
+        name = f"{num_workers:,} workers, {figures.episodes:,} episodes an iteration"
         found += [
-            (f"{name}: episodes", figures.episodes, "an iteration"),
             (f"{name}: driver", figures.milliseconds(figures.driver), "ms an episode"),
             (f"{name}: driver, playing", figures.milliseconds(figures.playing), "ms an episode"),
             (f"{name}: wall clock", figures.milliseconds(figures.wall), "ms an episode"),
             (f"{name}: threads", max(figures.threads), "at most"),
             (f"{name}: memory of the driver", median(figures.memory) / 2**20, "MiB"),
-            (f"{name}: memory's growth over {iterations} iterations", 100 * figures.growth, "%"),
+            (f"{name}: memory's growth over {len(figures.memory)} iterations", 100 * figures.growth, "%"),
             (f"{name}: object store", max(figures.store) / 2**20, "MiB at most"),
         ]
-    found.append(
-        ("driver, many ÷ few", median(many.driver) / many.episodes / median(few.driver) * few.episodes, "ratio")
-    )
-    playing = median(many.playing) / many.episodes / median(few.playing) * few.episodes
-    return [*found, ("driver, playing, many ÷ few", playing, "ratio")]
+    for title, others in (("as many each", few), ("as many in all", busy)):
+        for part, ours, theirs in (("driver", many.driver, others.driver), ("playing", many.playing, others.playing)):
+            ratio = many.milliseconds(ours) / others.milliseconds(theirs)
+            found.append((f"{part}, many ÷ few with {title}", ratio, "ratio"))
+    return found
 
 
 def _measured(workers: int, iterations: int, episodes: int, seconds: float) -> _Figures:
+    """`episodes` are those of an iteration."""
     config = _config(workers, iterations + WARM, episodes)
-    figures = _Figures(workers * episodes)
+    figures = _Figures(episodes)
     with stand_ins(config, seconds) as (launcher, learner):
         driver = _Driver(config, launcher, learner)
         for number in range(iterations + WARM):
@@ -184,6 +188,6 @@ def _config(workers: int, iterations: int, episodes: int) -> Config:
             f"cluster.num_rollout_workers={workers}",
             f"cluster.iterations={iterations}",
             f"cluster.samples_per_task={SAMPLES}",
-            f"cluster.episodes_per_iteration={workers * episodes}",
+            f"cluster.episodes_per_iteration={episodes}",
         ],
     )

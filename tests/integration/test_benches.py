@@ -46,12 +46,12 @@ def test_bench_sync_compares_an_update_with_a_copy(
 
 
 def test_bench_scale_drives_many_stand_ins_at_the_price_of_few(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = _figures("scale", capsys, workers=128, iterations=5, episodes=16, seconds=0.3)
-    assert figures["128 workers: episodes (an iteration)"] == 128 * 16
-    assert 0 < figures["driver, many ÷ few (ratio)"] < 1.5
-    assert 0 < figures["driver, playing, many ÷ few (ratio)"] < 2  # where so few episodes hide what a look costs
-    assert figures["128 workers: threads (at most)"] < 16
-    assert figures["128 workers: memory's growth over 5 iterations (%)"] < 10
+    figures = _figures("scale", capsys, workers=128, iterations=4, episodes=16, seconds=0.3)
+    for title in ("as many each", "as many in all"):
+        assert 0 < figures[f"driver, many ÷ few with {title} (ratio)"] < 1.5
+    many = "128 workers, 2,048 episodes an iteration"
+    assert figures[f"{many}: threads (at most)"] < 16
+    assert figures[f"{many}: memory's growth over 4 iterations (%)"] < 10
 
 
 def test_bench_rounding_holds_engine_and_learner_against_float64(
