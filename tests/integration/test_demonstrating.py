@@ -88,7 +88,7 @@ def test_what_cannot_be_demonstrated_is_told_as_in_one_thread() -> None:
 
 
 def test_what_goes_wrong_in_a_task_is_raised_as_it_is() -> None:
-    """The first task is asked in words; no model without eyes can learn from the others."""
+    """No model without eyes can learn from pictures."""
     blind = by(chat_tokens(), "general_points_pictures", "env.look.size=112")
     with (
         pytest.raises(DemonstrationError, match="which this model cannot see"),
