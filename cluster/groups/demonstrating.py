@@ -9,7 +9,8 @@ Routes with pictures take a second each. The driver gets references and lengths;
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -51,13 +52,16 @@ class Demonstrating:
 
     def made(self, data: DemonstrationConfig) -> Iterator[Item]:
         """All that the config says; DemonstrationError where they cannot be made."""
-        if data.file is None:
-            return (item for item in enough(self._attempts(data, count(data.first_seed)), data) if item)
-        return iter(self._named([to_episode(each, self.chat) for each in read_demonstrations(Path(data.file))]))
+        if data.file is not None:
+            yield from self._named([to_episode(each, self.chat) for each in read_demonstrations(Path(data.file))])
+            return
+        with closing(self._attempts(data, count(data.first_seed))) as attempts:
+            yield from (item for item in enough(attempts, data) if item is not None)
 
     def of_tasks(self, data: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[Item]:
         """Those that he solves."""
-        return (item for _, item in self._attempts(data, seeds) if item is not None)
+        with closing(self._attempts(data, seeds)) as attempts:
+            yield from (item for _, item in attempts if item is not None)
 
     def _named(self, episodes: Sequence[Episode]) -> list[Item]:
         """A file may hold what no mixture asks; then each environment is a part."""
@@ -66,7 +70,7 @@ class Demonstrating:
             return [replace(item, part=episode.env) for item, episode in zip(items, episodes, strict=True)]
         return items
 
-    def _attempts(self, data: DemonstrationConfig, seeds: Iterable[int]) -> Iterator[Attempt]:
+    def _attempts(self, data: DemonstrationConfig, seeds: Iterable[int]) -> Generator[Attempt]:
         """Task after task."""
         waiting, began = iter(seeds), time.monotonic()
         for tried, episode in self._episodes(data, waiting):
@@ -75,7 +79,7 @@ class Demonstrating:
                 break
         yield from self._by_tasks(data, waiting)
 
-    def _by_tasks(self, data: DemonstrationConfig, waiting: Iterator[int]) -> Iterator[Attempt]:
+    def _by_tasks(self, data: DemonstrationConfig, waiting: Iterator[int]) -> Generator[Attempt]:
         """By as many Ray tasks at once as there are cores; they say in their order what they have made."""
         begun: deque[Any] = deque()
         # They ask Ray for none: a run has reserved all that there are, and uses none while it waits for these.

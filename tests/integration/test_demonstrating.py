@@ -1,5 +1,6 @@
 """Demonstrations that Ray tasks make are those of one thread: as many, in that order, to the last byte."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,13 @@ def test_what_cannot_be_demonstrated_is_told_as_in_one_thread() -> None:
 
 
 def test_what_goes_wrong_in_a_task_is_raised_as_it_is() -> None:
-    """The first task is asked in words; no model without eyes can learn from the others."""
+    """No model without eyes can learn from pictures."""
     blind = by(chat_tokens(), "general_points_pictures", "env.look.size=112")
-    with pytest.raises(DemonstrationError, match="which this model cannot see"):
-        list(blind._by_tasks(DemonstrationConfig(), iter(range(4))))
+    with (
+        pytest.raises(DemonstrationError, match="which this model cannot see"),
+        closing(blind._by_tasks(DemonstrationConfig(), iter(range(4)))) as attempts,
+    ):
+        list(attempts)
 
 
 def test_those_of_a_file_are_read(tmp_path: Path) -> None:
