@@ -17,7 +17,7 @@ from cluster.groups.worker_states import Worker
 from cluster.record.ticking import Ticking
 from rollout.engine_stats import WorkerStats
 
-SECONDS_BETWEEN_QUESTIONS = 10.0
+SECONDS_BETWEEN_QUESTIONS = 5.0
 
 Observe = Callable[[str, Mapping[str, float]], None]
 """Takes the numbers of a worker, by its name."""
