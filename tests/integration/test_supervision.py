@@ -46,6 +46,7 @@ def cluster() -> Iterator[None]:
     """Ray, in which every process finds the environments of tests too."""
     add_environments()
     ray.init(
+        "local",
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
