@@ -39,7 +39,7 @@ class Whereabouts:
     node_id: str = ""
     """What Ray calls the host."""
     logs: tuple[Path, ...] = ()
-    """What it printed, stderr first, where that lies on this host."""
+    """What it printed, that which it wrote to last first, where that lies on this host."""
 
     def __str__(self) -> str:
         """As a part of a line."""
@@ -99,12 +99,15 @@ def last_lines(whereabouts: Whereabouts, count: int = 20) -> str:
 
 
 def _logs(process_id: int) -> tuple[Path, ...]:
-    """The files of a process of this host, stderr first; the newest, where two have had one number."""
+    """The files of a process of this host; those of the newest, where two have had one number."""
     if driver._global_node is None:
         return ()
     folder = Path(driver._global_node.get_logs_dir_path())
     errors = sorted(folder.glob(f"worker-*-{process_id}.err"), key=lambda file: file.stat().st_mtime)
-    return tuple(errors[-1].with_suffix(suffix) for suffix in (".err", ".out")) if errors else ()
+    found = [errors[-1].with_suffix(suffix) for suffix in (".out", ".err")] if errors else []
+    # Libraries warn on stderr as they are loaded, and vLLM tells of its troubles on stdout.
+    told = [(bool(status.st_size), status.st_mtime_ns, log) for log in found if (status := log.stat())]
+    return tuple(log for _, _, log in sorted(told, reverse=True))
 
 
 def _tail(log: Path, count: int) -> str:
