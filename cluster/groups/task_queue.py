@@ -30,7 +30,7 @@ MANY = 8
 
 Level = tuple[int, int]
 """How many tasks a worker has, and its number among those that have room."""
-Key = tuple[str, int, int]
+Key = tuple[str, str, int, int]
 """What an episode says of its task."""
 
 
@@ -129,10 +129,10 @@ class TaskQueue(Generic[WorkerT]):
 
 def _pieces(tasks: Iterable[Task], most: int) -> Iterator[list[Task]]:
     """The samples of each task, so many at most."""
-    for _, samples in groupby(tasks, lambda task: (task.split, task.seed)):
+    for _, samples in groupby(tasks, lambda task: (task.round, task.split, task.seed)):
         while piece := list(islice(samples, most)):
             yield piece
 
 
 def _key(task: Task) -> Key:
-    return task.split, task.seed, task.sample
+    return task.round, task.split, task.seed, task.sample

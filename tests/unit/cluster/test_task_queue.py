@@ -13,7 +13,12 @@ from rollout.play import Task
 
 
 def tasks(count: int, samples: int = 2) -> list[Task]:
-    return [Task(seed=number // samples, sample=number % samples, draw="run/3") for number in range(count)]
+    """Of three rounds, which ask the same seeds."""
+    places = [(number // samples, number % samples) for number in range(count)]
+    return [
+        Task(seed=place // 3, sample=sample, draw="run/3", round=("", "shifted", "cold")[place % 3])
+        for place, sample in places
+    ]
 
 
 def largest_piece(count: int, room: int, samples: int) -> int:
@@ -129,14 +134,14 @@ def test_the_samples_of_a_task_go_to_one_worker_but_for_the_last_tasks_of_a_roun
     expected = tasks(num_groups * samples, samples)
     queue: TaskQueue[int] = TaskQueue(expected, room=room)
     playing: dict[int, list[Task]] = {worker: [] for worker in range(num_workers)}
-    places: defaultdict[int, set[int]] = defaultdict(set)
+    places: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     for worker in playing:
         queue.join(worker)
     while queue.num_left:
         for worker, given_now in queue.deal().items():
             playing[worker] += given_now
             for task in given_now:
-                places[task.seed].add(worker)
+                places[task.round, task.seed].add(worker)
         worker = random.choice([worker for worker, mine in playing.items() if mine])
         assert queue.finish(worker, playing[worker].pop(random.randrange(len(playing[worker]))))
     if samples <= max(1, room // PIECES):
