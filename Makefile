@@ -34,12 +34,13 @@ test: $(INSTALLED) ## unit and contract tests: no GPU, no network
 	$(BIN)/pytest -q $(wildcard tests/unit tests/contract)
 
 integration: $(INSTALLED) ## the real Ray, vLLM and DeepSpeed on small models
-	$(BIN)/pytest -q tests/integration
+	$(BIN)/pytest -q tests/integration -m "not nightly"
 
 learning: $(INSTALLED) ## each algorithm, from a fixed seed, has to get somewhere
 	$(BIN)/pytest -q tests/learning
 
-nightly: $(INSTALLED) ## the study of TASK on one untouched SEED, held against what is claimed of it (half an hour)
+nightly: $(INSTALLED) ## integration tests of minutes, and the study of TASK on one untouched SEED, held against its claims
+	$(BIN)/pytest -q tests/integration -m nightly
 	TASK=$(TASK) SEED=$(SEED) $(BIN)/pytest -q tests/nightly
 
 ci: check test integration learning ## all four, as CI does

@@ -107,6 +107,7 @@ def test_an_engine_that_ends_just_before_a_push_does_not_end_the_run(
     assert learner.version() == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_engine_that_ends_while_it_takes_weights_is_replaced_and_they_are_sent_again(
     playing: Playing, learner: LearnerGroup, how: int
@@ -132,6 +133,7 @@ def test_an_engine_that_ends_while_it_takes_weights_is_replaced_and_they_are_sen
     assert learner.version() == 0, "the learner was left alone"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_engine_that_ends_while_it_plays_leaves_its_tasks_to_the_other(playing: Playing, how: int) -> None:
     settled(playing)
@@ -160,6 +162,7 @@ def test_an_engine_that_stood_still_for_a_while_is_only_suspected(playing: Playi
     assert not any("Another takes the place" in line for line in playing.said)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_ends_is_told_and_nobody_waits_for_it_for_long(playing: Playing, model: Path, how: int) -> None:
     settled(playing)

@@ -58,6 +58,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Run(tmp_path_factory.mktemp("undisturbed"), *WORDS).result()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(5 * TIMEOUT_SECONDS)
 @pytest.mark.parametrize("stops", STOPS.values(), ids=STOPS)
 def test_stopped_in_every_phase_it_ends_soon_and_is_the_run_that_nobody_stopped(
