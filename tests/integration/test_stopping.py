@@ -92,7 +92,8 @@ def test_one_whose_step_takes_too_long_ends_where_its_last_checkpoint_was(tmp_pa
     words = ("configs/smoke.yaml", *options, "learner.epochs=5000", "cluster.evaluate_at_start=false")
     run = Run(tmp_path, *words, program=TELLING)
     run.until("[learn]")
-    assert run.stopped(run.process.terminate) <= 1 + SECONDS - 10
+    # Its second, and what closing takes where other work goes on beside it.
+    assert run.stopped(run.process.terminate) <= 1 + SECONDS - 6
     assert "in phase learn, after iteration 0; there is no checkpoint yet" in run.said()
     assert run.process.returncode == 130
 
