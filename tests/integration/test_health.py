@@ -181,13 +181,16 @@ def test_a_tensor_that_a_push_does_not_reach_is_named(playing: Playing, model: P
     settled(playing)
 
     class AllButOne(HuggingFaceSource):
+        off = 0.0
+
         def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
             for name, tensor in super().__iter__():
-                yield name, tensor if name == "model.norm.weight" else tensor * 1.5 + 0.5
+                yield name, tensor if name == "model.norm.weight" else tensor + self.off
 
     class Forgetful(LearnerGroup):
         def send_weights(self, workers: Receivers, version: int, backend: str, **options: Any) -> SyncReport:
             source = AllButOne(playing.module, model)
+            source.off = options["perturbation"]
             return make_sender(backend, client=workers, source=source).send(version)
 
     learner = Forgetful.start(LearnerConfig(model=str(model)), temperature=1.0, prefix="forgetful")
