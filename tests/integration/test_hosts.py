@@ -10,6 +10,8 @@ from study.chaos.world import World
 
 SECONDS = 400
 ROOT = Path(__file__).parents[2]
+ALL = "has joined: 2 of 2 rollout workers can play"
+REPLACED = "Another takes the place of chaos-rollout-1"
 
 
 def until(world: World, words: str, times: int = 1) -> None:
@@ -26,25 +28,26 @@ def test_a_run_loses_a_host_and_gets_it_back(tmp_path: Path) -> None:
         "cluster.num_rollout_workers={min: 1, max: 2}",
         "cluster.max_worker_restarts=1000",
         "cluster.dashboard=false",
-        "cluster.iterations=60",
+        "cluster.iterations=90",
         "cluster.episodes_per_iteration=48",
         "evaluation.episodes=40",
     )
     with World([str(ROOT / "configs" / "smoke.yaml")], tmp_path / "world", layout) as world:
         world.lose_host()
         world.start()
-        until(world, "iteration 2/60")
-        assert len(world.workers()) <= 2, "one plays, and one may wait for room"
-        assert "has joined" not in world.log.read_text()
+        until(world, "| iteration 2/90")
+        assert ALL not in world.log.read_text(), "one plays, and one waits for room"
         world.regain_host()
-        until(world, "rollout-1 has joined: 2 of 2 rollout workers can play")
-        until(world, "iteration 12/60")
+        until(world, ALL)
+        until(world, "| iteration 12/90")
+        replaced = world.log.read_text().count(REPLACED)
         world.lose_host()
-        until(world, "Another takes the place of chaos-rollout-1")
+        until(world, REPLACED, replaced + 1)
         told = world.log.read_text().count("| iteration ")
         until(world, "| iteration ", told + 4)
+        assert world.log.read_text().count(ALL) == 1, "one plays on"
         world.regain_host()
-        until(world, "rollout-1-again-1 has joined: 2 of 2 rollout workers can play")
+        until(world, ALL, 2)
         assert world.wait(SECONDS) == 0, world.log.read_text()
         assert faults(world, None, may_differ=False) == []
         assert "start anew" not in world.log.read_text(), "the learner was left alone"
