@@ -22,6 +22,7 @@ def until(world: World, words: str, times: int = 1) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(3 * SECONDS)
 def test_a_run_loses_a_host_and_gets_it_back(tmp_path: Path) -> None:
     layout = (
