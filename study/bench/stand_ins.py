@@ -56,7 +56,7 @@ class StandIn:
         """It is there at once."""
         return ModelSize(parameters=0) if of_a_rank else 0.0
 
-    async def address(self) -> str:
+    async def meet(self) -> str:
         """Where nobody meets."""
         return ""
 
