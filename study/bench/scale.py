@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -29,6 +30,7 @@ from cluster.groups.worker_states import Launcher, Limits
 from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import choose, items_of
 from cluster.iteration.rows import rollout_row, share_solved
+from cluster.record.console import Progress
 from cluster.training import Training
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
@@ -83,6 +85,7 @@ class _Driver:
         cluster = config.cluster
         self.config, self.learner, self.actors = config, learner, self
         self.stream, self.row = EpisodeStream(()), dict[str, float]()
+        self.progress = Progress("scale", cluster.iterations, stream=StringIO(), is_terminal=False)
         self._sync = WeightSync(learner, make_probe(64), backend="shared_memory", dtype="float32")
         self._health = Health(cluster.health_timeout_seconds, print)
         workers, start, step = cluster.num_workers, cluster.start_timeout_seconds, cluster.step_timeout_seconds
@@ -101,8 +104,9 @@ class _Driver:
         return self._rollouts.play(tasks, env, verifier, config)
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Ask nobody any more, and say nothing."""
         self._health.close()
+        self.progress.close()
 
     def iterate(self, number: int) -> None:
         """Everything that the driver does of an iteration, but for the records."""
