@@ -9,6 +9,7 @@ OmegaConf merges and interpolates, frozen pydantic models validate. Defaults liv
 the configuration is reported at once, each with its key, its value, the rule and, where there is one, the fix.
 """
 
+import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -101,7 +102,8 @@ def overrides_in(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _overrides(words: Sequence[str]) -> list[str]:
-    return [word for word in words if "=" in word and not Path(word).is_file()]
+    # os.path says that a word too long for a name is no file, where Path raises.
+    return [word for word in words if "=" in word and not os.path.isfile(word)]
 
 
 def suite_environments(config: Config) -> dict[str, SuiteEnvironment]:
@@ -184,8 +186,8 @@ def _merged(layers: Sequence[tuple[str, DictConfig]]) -> DictConfig:
 
 
 def _read(file: Path) -> DictConfig:
-    if not file.is_file():
-        near = sorted(str(other) for other in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
+    if not os.path.isfile(file):
+        near = sorted(str(other) for other in file.parent.glob("*.yaml")) if os.path.isdir(file.parent) else []
         raise ConfigError(f"{file}: no such file; {hint(str(file), near, 'beside it are')}")
     try:
         content = OmegaConf.load(file)

@@ -4,6 +4,7 @@ Only the file of the command that is asked for is imported, so that help comes a
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,8 @@ GROUPS = {
 COMMANDS = {name: told for group in GROUPS.values() for name, told in group.items()}
 FILES = {"rl": "train", "sft": "train"}
 """Where a command's file bears another name."""
+NAMES_AT_FAULT = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""What an operating system answers where the name that a user gave is the mistake."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,16 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"ruleshift: {stopped}", file=sys.stderr)
         return 130
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
-            raise
-        reason = (error.strerror or "cannot be written").lower()
-        print(f"ruleshift: {error.filename}: {reason}; name another place, or make room there", file=sys.stderr)
-        return 2
     except (KeyboardInterrupt, BrokenPipeError):
         # A reader that has seen enough, such as `head`, is no failure; Python would complain again at exit.
         sys.stderr.close()
         return 130
+    except OSError as error:
+        if error.filename is None or error.errno not in NAMES_AT_FAULT:
+            raise
+        reason = (error.strerror or "cannot be written").lower()
+        print(f"ruleshift: {error.filename}: {reason}; name another place, or make room there", file=sys.stderr)
+        return 2
 
 
 def _mistakes() -> tuple[type[Exception], ...]:

@@ -1,6 +1,7 @@
 """Measure a run's checkpoints, or a model, on the suites of its configuration."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folders = [word for word in arguments.overrides if Path(word).is_dir()]
+    folders = [word for word in arguments.overrides if os.path.isdir(word)]
     if len(folders) > 1:
         raise ConfigError(f"{', '.join(folders)}: name one run at a time")
     words = [word for word in arguments.overrides if word not in folders]

@@ -215,6 +215,14 @@ def test_a_list_where_a_mapping_belongs_is_told_with_its_override(override: str)
     assert str(told.value).startswith(f"{override}: a list stands where options are written as {{name: value}}")
 
 
+def test_an_override_may_be_longer_than_any_name_of_a_file() -> None:
+    aliases = [f"model-{number}" for number in range(64)]
+    config = load_words(
+        [str(CONFIGS.parent / "smoke.yaml"), f"rollout.engine.extra={{served_model_name: [{','.join(aliases)}]}}"]
+    )
+    assert config.rollout.engine.extra["served_model_name"] == aliases
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     SCALARS,

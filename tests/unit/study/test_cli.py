@@ -67,6 +67,10 @@ def test_pictures_are_saved_where_the_player_is_told(capsys: pytest.CaptureFixtu
     assert str(saved[0]) in capsys.readouterr().out
 
 
+TOO_LONG = "a" * 256
+"""No file system here takes it as a name."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -76,6 +80,9 @@ def test_pictures_are_saved_where_the_player_is_told(capsys: pytest.CaptureFixtu
         (["envs", "ad_up"], "did you mean 'add_up'?"),
         (["envs", "countdown", "--check", "out"], "--check out: only route_navigation reads a folder"),
         (["envs", "route_navigation", "--check", "nowhere"], "nowhere"),
+        (["play", TOO_LONG], "no such file"),
+        (["plan", ADD_UP, f"learner.model={TOO_LONG}"], "file name too long; name another place"),
+        (["report", TOO_LONG], "file name too long; name another place"),
         (["city", "out", "--style", "venice"], "--style venice: there is no such style; there are"),
     ],
 )
