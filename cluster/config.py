@@ -83,8 +83,7 @@ def parse_config(merged: Mapping[str, Any]) -> Config:
             faults += found
     if None not in (parsed["env"], parsed["verifier"], parsed["evaluation"]):
         faults += _scoring(parsed["env"], parsed["verifier"])
-        _, found = _suites(parsed["env"], parsed["verifier"], parsed["evaluation"])
-        faults += found
+        faults += _suites(parsed["env"], parsed["verifier"], parsed["evaluation"])[1]
     if faults:
         raise ConfigError("\n".join(faults))
     return Config(**parsed)
@@ -163,9 +162,8 @@ def _merge(files: Sequence[str | Path], overrides: Sequence[str]) -> dict[str, A
             layers.append((override, OmegaConf.from_dotlist([override])))
         resolved = OmegaConf.to_container(_merged(layers), resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(
-            f"{getattr(error, 'full_key', None) or 'configuration'}: {str(error).splitlines()[0]}"
-        ) from None
+        key = getattr(error, "full_key", None) or "configuration"
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from None
     except YAMLError as error:
         raise ConfigError(f"an override is not readable as YAML: {_one_line(error)}") from None
     assert isinstance(resolved, dict)
