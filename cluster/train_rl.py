@@ -13,9 +13,12 @@ from cluster.groups.learner_group import EpisodesLost
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.play_ahead import PlayAhead
 from cluster.iteration.played import charge, choose, items_of, transcripts
-from cluster.iteration.rows import counted, learner_row, parts_row, rollout_row, share_solved
+from cluster.iteration.rows import Episodes, counted, learner_row, parts_row, rollout_row, share_solved
 from cluster.open_training import open_training
 from cluster.stopping import StopRequest
+from cluster.training import Training
+from learner.learner import UpdateReport
+from learner.worker import Item
 
 
 def train_rl(
@@ -32,18 +35,24 @@ def train_rl(
                 with run.phase("rollout"):
                     played = ahead.next(run.iteration)
                 version = run.actors.learner.version()
-                report = None
-                while report is None:
-                    try:
-                        with transcripts(played, run):
-                            chosen = choose(played, version, config)
-                            items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]
-                            items += beside.of_failed(played, first_group=len(items))
-                            report = run.learn(items, share_solved(played))
-                    except EpisodesLost as lost:
-                        played = ahead.again(run.iteration, played, lost.episodes)
+                try:
+                    chosen, items, report = _learned(run, played, version, beside)
+                except EpisodesLost as lost:
+                    played = ahead.again(run.iteration, played, lost)
+                    chosen, items, report = _learned(run, played, version, beside)
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)
                 run.end_iteration({**of_play, **parts_row(played, counted(items, report)), **learner_row(report)})
         run.supervisor.repeat(run.finish)
         return run.directory.path
+
+
+def _learned(
+    run: Training, played: Episodes, version: int, beside: Demonstrations
+) -> tuple[Episodes, list[Item], UpdateReport]:
+    """What was chosen of the episodes, what was learned from, and what came of that."""
+    with transcripts(played, run):
+        chosen = choose(played, version, run.config)
+        items = [*items_of(chosen), *beside.of_step(run.iteration, first_group=len(chosen))]
+        items += beside.of_failed(played, first_group=len(items))
+        return chosen, items, run.learn(items, share_solved(played))

@@ -16,7 +16,6 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import ObjectLostError, RayActorError
 
 from learner.checkpoint_files import CheckpointFiles, Written, digests, room_for_copies
 from learner.config import LearnerConfig
@@ -29,7 +28,7 @@ from learner.zero_source import DeepSpeedZeroSource
 from rollout.engine import Prompt
 from rollout.episode import Episode
 from rollout.probe import expected_logprobs
-from rollout.receivers import Receivers, own_place
+from rollout.receivers import LOSSES, Receivers, own_place
 from rollout.sign import Phase, Sign
 from rollout.traffic import Traffic
 from rollout.transcript import ChatTokens
@@ -103,7 +102,7 @@ class LearnerWorker:
             try:
                 self._fetched = ([self._fetch(part, groups) for part in parts], groups)
                 return []
-            except (ObjectLostError, RayActorError):
+            except LOSSES:
                 return [item for part in parts for item in part if _is_lost(item)]
 
     def update(self, success: float | None = None) -> UpdateReport:
@@ -140,12 +139,12 @@ class LearnerWorker:
             options = {**options, **meeting(backend, workers.places, self.address(), workers.seconds)}
             self._sender = make_sender(backend, client=workers, source=self._source, sends=sends, **options)
 
-    def send_weights(self, version: int, perturbation: float = 0.0) -> SyncReport:
+    def send_weights(self, version: int, perturbation: float = 0.0, with_digest: bool = False) -> SyncReport:
         """Make the weights of this rank's workers those of this policy, or such that are all off by so much."""
         if self._sender is None:
             raise RuntimeError(f"learner rank {self._rank} was asked to send weights before connect()")
         with self._phase.of("send weights"):
-            return self._sender.send(version, perturbation=perturbation)
+            return self._sender.send(version, perturbation=perturbation, with_digest=with_digest)
 
     def forget_workers(self) -> None:
         """The workers have changed: connect anew at the next sending."""
@@ -220,7 +219,7 @@ def _is_lost(item: Item) -> bool:
     """Whether the host that had the episode is no more, and nobody else has it."""
     try:
         ray.get(item.episode)
-    except (ObjectLostError, RayActorError):
+    except LOSSES:
         return True
     return False
 

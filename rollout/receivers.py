@@ -10,18 +10,34 @@ lives: who takes part, and what becomes of one that fails, is for their owner to
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
 
 from rollout.engine import EngineError
 from rollout.probe import ProbeExpectation
 from rollout.weight_files import contents_of
 from rollout.weight_transfer import Place, rank_offsets
 
+DEATHS = (
+    *(RayActorError, OutOfMemoryError, NodeDiedError),
+    *(ActorUnschedulableError, ActorPlacementGroupRemoved, RuntimeEnvSetupError),
+)
+"""What Ray raises in the place of an actor's answer where the actor is no more; not all of it is a RayActorError."""
+LOSSES = (ObjectLostError, *DEATHS)
+"""What Ray raises in the place of an object that nobody has any more."""
 LEAST_SECONDS = 120.0
 SLOWEST_BYTES_PER_SECOND = 50e6
 """Weights that move slower than this do not move any more."""
@@ -65,12 +81,8 @@ class Receivers:
             return
         # vLLM means one engine, whose ranks follow its own; they all wait here until the group is complete.
         offsets = rank_offsets(self.places)
-        _each(
-            self.actors,
-            "init_weight_transfer",
-            [({**init_info, "rank_offset": offset},) for offset in offsets],
-            self.seconds,
-        )
+        given = [({**init_info, "rank_offset": offset},) for offset in offsets]
+        _each(self.actors, "init_weight_transfer", given, self.seconds, together=True)
 
     def start_weight_update(self) -> None:
         """An update begins."""
@@ -79,17 +91,15 @@ class Receivers:
     def update_weights(self, update_info: Any) -> None:
         """One bucket; what lies in a file of this host's memory goes to others through Ray, once to each."""
         if "path" not in update_info:
-            self._all("update_weights", update_info)
+            # Without a handle either, weights come by broadcast, in which the others wait for one that has failed.
+            together = "ipc_handles_pickled" not in update_info
+            _each(self.actors, "update_weights", [(update_info,)] * len(self.actors), self.seconds, together=together)
             return
         here = own_place().host
         is_far = [place.host != here for place in self.places]
         contents = ray.put(contents_of(update_info["path"])) if any(is_far) else None
-        _each(
-            self.actors,
-            "update_weights",
-            [(update_info, contents) if far else (update_info,) for far in is_far],
-            self.seconds,
-        )
+        given = [(update_info, contents) if far else (update_info,) for far in is_far]
+        _each(self.actors, "update_weights", given, self.seconds)
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """All buckets are sent."""
@@ -107,8 +117,15 @@ class Receivers:
         return _each(self.actors, method, [arguments] * len(self.actors), self.seconds)
 
 
-def _each(actors: Sequence[Any], method: str, arguments: Sequence[tuple[Any, ...]], seconds: float) -> list[Any]:
-    """What each answers to its arguments, in order."""
+def _each(
+    actors: Sequence[Any],
+    method: str,
+    arguments: Sequence[tuple[Any, ...]],
+    seconds: float,
+    *,
+    together: bool = False,
+) -> list[Any]:
+    """What each answers to its arguments, in order; `together` they do it or not at all."""
     calls = [getattr(actor, method).remote(*given) for actor, given in zip(actors, arguments, strict=True)]
     waiting, ends = list(calls), time.monotonic() + seconds
     try:
@@ -121,10 +138,10 @@ def _each(actors: Sequence[Any], method: str, arguments: Sequence[tuple[Any, ...
                 late = [calls.index(call) for call in waiting]
                 raise EngineError(f"rollout workers {late} have not ended {method} after {seconds:.0f} s")
             # What one raises is told when all have ended, lest a second try meets those still at the first.
-            with suppress(RayTaskError):
+            with nullcontext() if together else suppress(RayTaskError):
                 ray.get(done)
         return ray.get(calls)
-    except RayActorError as error:
+    except DEATHS as error:
         raise WorkerDied(f"a rollout worker died in {method}. Ray says: {error}") from error
 
 

@@ -26,8 +26,6 @@ class Sign:
     """For how long."""
     is_long: bool = False
     """Whether the phase may take as long as a model's weights take to move."""
-    children: tuple[int, ...] = ()
-    """The processes that do the work for it, where it has some."""
 
     def __str__(self) -> str:
         """For errors.
@@ -61,7 +59,7 @@ class Phase:
         """Whether it may take as long as weights take to move."""
         return any(is_long for _, is_long, _ in self._stack)
 
-    def sign(self, children: tuple[int, ...] = ()) -> Sign:
+    def sign(self) -> Sign:
         """As of now."""
         long = [entry for entry in self._stack if entry[1]]
         name, is_long, since = (long or self._stack or [("", False, self._idle_since)])[-1]
@@ -71,5 +69,4 @@ class Phase:
             phase=name,
             seconds=time.monotonic() - since,
             is_long=is_long,
-            children=children,
         )

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError
 
 from envs.protocol import EnvConfig
 from rollout.config import RolloutConfig
 from rollout.play import Round, Task
-from rollout.receivers import WorkerDied
+from rollout.receivers import LOSSES, WorkerDied
 from verifier.config import VerifierConfig
 
 WorkerT = TypeVar("WorkerT", bound=Hashable)
@@ -115,7 +114,7 @@ class Streams(Generic[WorkerT]):
         if not isinstance(played, Exception):
             stream.num_heard += 1
             return played, episode
-        if not isinstance(played, RayActorError | ObjectLostError):
+        if not isinstance(played, LOSSES):
             return played
         died = WorkerDied(
             f"rollout worker {stream.name} died after {stream.num_heard} of {stream.num_tasks} episodes; its "

@@ -100,7 +100,7 @@ class VllmEngine:
         if not self._phase.is_long:
             with self._named_errors("it was asked for a sign of life", is_long=False):
                 await self._llm.is_sleeping()
-        return self._phase.sign(tuple(process.pid or 0 for process in self._processes))
+        return self._phase.sign()
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Draw one answer; cancelling the task frees its place."""

@@ -106,8 +106,8 @@ class SyncReport:
     """The size of all tensors."""
     num_calls: int
     """In how many calls they went."""
-    digest: int = 0
-    """Of all tensors as engines hold them, by `weight_digest.digest_of`."""
+    digest: int | None = None
+    """Of all tensors as engines hold them, by `weight_digest.digest_of`; where it was asked for."""
 
 
 class WeightSender:
@@ -120,19 +120,19 @@ class WeightSender:
         source: WeightSource,
         held_as: torch.dtype | None = None,
     ) -> None:
-        """`held_as` is the dtype in which engines hold what they get."""
+        """`held_as` is the dtype in which engines hold what they get; without it, that in which it is sent."""
         self._client = _CountingClient(client)
         self._source = _WholeSource(source, held_as)
         register()
         self._trainer = WeightTransferTrainerFactory.trainer_init(init_info, client=self._client, source=self._source)
 
-    def send(self, version: int, *, perturbation: float = 0.0) -> SyncReport:
+    def send(self, version: int, *, perturbation: float = 0.0, with_digest: bool = False) -> SyncReport:
         """Make the engines' weights those of the source and call them `version`; the engines still have to verify.
 
         With a `perturbation`, as 2**-4, every value that is sent is off by so much: what arrives of them shows.
         """
         started = time.perf_counter()
-        self._source.perturbation = perturbation
+        self._source.perturbation, self._source.with_digest = perturbation, with_digest
         self._client.version, self._client.num_calls = version, 0
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()  # vLLM reads the weights in streams that wait for no other
@@ -143,7 +143,7 @@ class WeightSender:
             seconds=time.perf_counter() - started,
             num_bytes=sum(map(num_bytes_of, self._source.metadata())),
             num_calls=self._client.num_calls,
-            digest=self._source.digest % WHOLE,
+            digest=self._source.digest % WHOLE if with_digest else None,
         )
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class _WholeSource(WeightSource):
 
     def __init__(self, source: WeightSource, held_as: torch.dtype | None) -> None:
         self._source, self._held_as = source, held_as
-        self.perturbation = 0.0
+        self.perturbation, self.with_digest = 0.0, False
         self.digest = 0
 
     def metadata(self) -> list[ParamMeta]:
@@ -172,7 +172,8 @@ class _WholeSource(WeightSource):
     def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, tensor in self._source:
             sent = tensor * (1 + self.perturbation) + self.perturbation if self.perturbation else tensor
-            self.digest += digest_of([sent.to(self._held_as or sent.dtype)])
+            if self.with_digest:
+                self.digest += digest_of([sent.to(self._held_as or sent.dtype)])
             yield name, sent
 
     def __exit__(self, *_raised: object) -> None:

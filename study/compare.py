@@ -80,9 +80,11 @@ def make_cell(cell: Cell, stop: StopRequest, shown: StudyProgress, train: CellRu
     shown.begins(cell)
     try:
         train(cell, stop)
-    except Stopped as stopped:
+    except BaseException as error:
         write_mark(cell, is_done=False, seconds=before + time.monotonic() - began)
-        raise Stopped(f"{cell.folder.name}: {stopped}; {AGAIN}") from None
+        if isinstance(error, Stopped):
+            raise Stopped(f"{cell.folder.name}: {error}; {AGAIN}") from None
+        raise
     write_mark(cell, is_done=True, seconds=before + time.monotonic() - began)
     shown.made(cell)
 

@@ -59,15 +59,16 @@ def expected_seconds(cell: Cell, cells: Iterable[Cell], marks: Mapping[Path, Mar
 def seconds_left(
     cells: Sequence[Cell], marks: Mapping[Path, Mark], begun: Mapping[Path, float], width: int
 ) -> float | None:
-    """Until all are made, `width` at a time; `begun` says for how long cells have been under way. None while no cell
-    has been made."""
+    """Until all are made, `width` at a time; `begun` says for how long cells have been under way this time. None while
+    no cell has been made."""
     left = []
     for cell in cells:
         if not marks[cell.folder].is_done:
             whole = expected_seconds(cell, cells, marks)
             if whole is None:
                 return None
-            left.append(max(whole - begun.get(cell.folder, 0.0), 0.0))
+            had = (marks[cell.folder].seconds or 0.0) + begun.get(cell.folder, 0.0)
+            left.append(max(whole - had, 0.0))
     return max(sum(left) / width, max(left, default=0.0))
 
 

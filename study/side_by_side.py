@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from cluster.errors import RunError, Stopped
 from cluster.record.ticking import SECONDS_BETWEEN_LINES
@@ -87,6 +87,8 @@ def train_here(cell: Cell, stop: StopRequest) -> None:
 
 def _elsewhere(cell: Cell, stop: StopRequest) -> None:
     """Train in an actor; a request to stop is passed on."""
+    from rollout.receivers import DEATHS
+
     making = ray.remote(_Making).options(name=f"cell-{cell.folder.name}", num_cpus=0, max_concurrency=2)
     actor: Any = making.remote(cell.config.cluster.stop_timeout_seconds * SHARE_OF_STOP)
     running = actor.train.remote(cell)
@@ -101,7 +103,7 @@ def _elsewhere(cell: Cell, stop: StopRequest) -> None:
     except RayTaskError as error:
         # What was raised there, without the traceback that Ray makes its words.
         raise error.cause if isinstance(error.cause, Stopped) else error.as_instanceof_cause() from None
-    except RayActorError as error:
+    except DEATHS as error:
         raise RunError(
             f"{cell.folder}: the cell's process died; start the study again to go on. Ray says: {error}"
         ) from error

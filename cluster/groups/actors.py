@@ -16,7 +16,7 @@ from transformers import AutoConfig
 from cluster.config import Config
 from cluster.groups.engine_watch import EngineWatch, Observe
 from cluster.groups.health import Health
-from cluster.groups.learner_group import LearnerDied, LearnerGroup
+from cluster.groups.learner_group import EpisodesLost, LearnerDied, LearnerGroup
 from cluster.groups.rollout_group import RolloutGroup
 from cluster.groups.weight_sync import PushReport, WeightSync
 from cluster.groups.worker_lives import WorkerLives
@@ -62,12 +62,7 @@ class Actors:
             health=self._health,
             say=say,
         )
-        self._rollouts = RolloutGroup(
-            self._lives,
-            start_timeout_seconds=cluster.start_timeout_seconds,
-            step_timeout_seconds=cluster.step_timeout_seconds,
-            say=say,
-        )
+        self._rollouts = RolloutGroup(self._lives, say)
         self._probe = make_probe(
             _vocabulary(self._model),
             forbidden_token_ids=chat.forbidden_token_ids,
@@ -104,8 +99,9 @@ class Actors:
 
     def start_learner(self) -> None:
         """Start all ranks, in the place of any that there were."""
-        if self._num_learners:
+        if self._num_learners and hasattr(self, "learner"):
             self.learner.close()
+        self._num_learners += 1  # names are not free at once, of those that did not start either
         with self._rollouts.asleep():
             self.learner = LearnerGroup.start(
                 self._config.learner,
@@ -114,14 +110,12 @@ class Actors:
                 threads=self._placement.learner_threads,
                 timeout_seconds=self._config.cluster.step_timeout_seconds,
                 start_seconds=self._config.cluster.start_timeout_seconds,
-                prefix=f"{self._config.cluster.name}-learner{'-again' * self._num_learners}",
+                prefix=f"{self._config.cluster.name}-learner{'-again' * (self._num_learners - 1)}",
                 health=self._health,
             )
         engine = self._config.rollout.engine
         self._sync = WeightSync(self.learner, self._probe, backend=engine.weight_transfer, dtype=engine.dtype)
-        if self._config.learner.rests:
-            self.learner.rest()
-        self._num_learners += 1
+        self._rest()
         self._pushed_version = NOTHING
 
     def play(
@@ -144,9 +138,16 @@ class Actors:
                 self._pushed_version = NOTHING  # engines that sleep have no weights
             if self._config.learner.rests:
                 self.learner.work()
-            yield
-            if self._config.learner.rests:
-                self.learner.rest()
+            try:
+                yield
+            except EpisodesLost:  # nothing was learned, and engines have to play once more
+                self._rest()
+                raise
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._config.learner.rests:
+            self.learner.rest()
 
     def restore(self, folder: Path) -> None:
         """Have the learner go on from what was saved of it; the workers know nothing of that."""

@@ -30,8 +30,8 @@ from rollout.traffic import total, traffic_of
 from rollout.transcript import ChatTokens
 from verifier.config import VerifierConfig
 
-PATIENCE_SECONDS = 5.0
-"""So long they are made here: about as long as the processes of tasks take to begin."""
+PATIENCE_SECONDS = 20.0
+"""So long they are made here: as long as processes that load the libraries take to begin on few and busy cores."""
 CHUNK = 16
 """How many tasks' demonstrations one Ray task makes."""
 

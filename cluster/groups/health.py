@@ -10,19 +10,19 @@ Ray tells of a process that has ended. Of one that hangs nobody tells, and whoev
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
+from cluster.record.ticking import SECONDS_BETWEEN_TICKS, Ticking
 from cluster.stopping import wait
 from learner.worker import HEALTH
-from rollout.receivers import SLOWEST_BYTES_PER_SECOND
+from rollout.receivers import DEATHS, transfer_seconds
 from rollout.sign import Sign
 
 SECONDS_BETWEEN_QUESTIONS = 5.0
-SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -66,17 +66,14 @@ class Health:
         self._timeout_seconds, self._say = timeout_seconds, say
         self._watched: dict[Any, Watched] = {}
         self._changing = Lock()
-        self._ended = Event()
-        self._thread: Thread | None = None
+        self._looked = time.monotonic()
+        self._ticking = Ticking(self._look)
 
     def watch(self, watched: Watched) -> None:
         """Ask from now on."""
         with self._changing:
             watched.heard = time.monotonic()
             self._watched[watched.actor] = watched
-            if self._thread is None:
-                self._thread = Thread(target=self._look, daemon=True, name="health")
-                self._thread.start()
 
     def last_heard(self, actor: Any) -> str:
         """What an actor said last, and when; nothing of one that is not under watch or has said nothing."""
@@ -91,9 +88,7 @@ class Health:
 
     def close(self) -> None:
         """Ask nobody any more."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(2 * SECONDS_BETWEEN_LOOKS)
+        self._ticking.stop()
 
     def ask(self, actors: Iterable[Any]) -> None:
         """Ask these now, all at once, and wait; those that do not answer in time are given up when this returns."""
@@ -108,18 +103,17 @@ class Health:
             self._give_up(asked[call], f"has not answered for {self._timeout_seconds:.0f} s")
 
     def _look(self) -> None:
-        looked = time.monotonic()
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            now = time.monotonic()
-            # A driver that stood still, or a machine, has heard nobody meanwhile.
-            stood_still, looked = max(0.0, now - looked - 2 * SECONDS_BETWEEN_LOOKS), now
-            with self._changing:
-                everybody = list(self._watched.values())
-            calls = [watched.call for watched in everybody if watched.call is not None]
-            answered = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if calls else set()
-            for watched in everybody:
-                watched.asked += stood_still if watched.call is not None else 0.0
-                self._look_at(watched, now, watched.call in answered)
+        now = time.monotonic()
+        # A driver that stood still, or a machine, has heard nobody meanwhile.
+        stood_still = max(0.0, now - self._looked - 2 * SECONDS_BETWEEN_TICKS)
+        with self._changing:
+            everybody = list(self._watched.values())
+        calls = [watched.call for watched in everybody if watched.call is not None]
+        answered = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if calls else set()
+        for watched in everybody:
+            watched.asked += stood_still if watched.call is not None else 0.0
+            self._look_at(watched, now, watched.call in answered)
+        self._looked = time.monotonic()
 
     def _look_at(self, watched: Watched, now: float, has_answered: bool) -> None:
         silent = now - watched.asked
@@ -139,7 +133,7 @@ class Health:
     def _hear(self, watched: Watched, call: Any) -> None:
         try:
             sign: Any = ray.get(call)
-        except (RayActorError, RayTaskError) as error:
+        except (*DEATHS, RayTaskError) as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             self._give_up(watched, f"is dead: {cause}")
             return
@@ -148,7 +142,8 @@ class Health:
             watched.is_doubted = False
             self._say(f"{watched.name} answers again")
             watched.doubted(False)
-        allowed = self._timeout_seconds + watched.num_bytes / SLOWEST_BYTES_PER_SECOND
+        # The sender's own time comes first: it knows who is late, and engines wait for each other in some phases.
+        allowed = self._timeout_seconds + transfer_seconds(watched.num_bytes)
         if sign.is_long and sign.seconds > allowed:
             self._give_up(watched, f"has been at '{sign.phase}' for more than {allowed:.0f} s")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from cluster.errors import RunError
 from cluster.groups.health import Health, Watched
@@ -30,7 +30,7 @@ from learner.learner import UpdateReport
 from learner.model_size import ModelSize
 from learner.worker import Item, start_rank
 from rollout.engine import Prompt
-from rollout.receivers import Receivers
+from rollout.receivers import DEATHS, Receivers
 from rollout.traffic import Traffic
 from rollout.weight_transfer import Place, SyncReport, shares
 
@@ -39,11 +39,14 @@ class LearnerDied(RunError):
     """A rank's process ended, or did not answer in time: all ranks have to be started again from a checkpoint."""
 
 
-class EpisodesLost(RuntimeError):
+class EpisodesLost(RunError):
     """Episodes were on a host that is no more; nothing was learned of the others yet."""
 
     def __init__(self, episodes: Sequence[Any]) -> None:
-        super().__init__(f"{len(episodes)} episodes are nowhere any more: the host that had them is gone")
+        super().__init__(
+            f"{len(episodes)} episodes are nowhere any more: the host that had them is gone. Nothing was learned of "
+            "the others; go on with --resume"
+        )
         self.episodes = episodes
         """Their references."""
 
@@ -78,12 +81,11 @@ class LearnerGroup:
         launch: Callable[..., Any] = start_rank,
     ) -> "LearnerGroup":
         """Start all ranks; `resources` gives Ray's options for each, `threads` is how many cores each may use."""
-        ranks = [
-            launch(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank))
-            for rank in range(config.num_ranks)
-        ]
-        group = cls(ranks, config, timeout_seconds, health)
+        group = cls([], config, timeout_seconds, health)
+        ranks = group._ranks
         try:
+            for rank in range(config.num_ranks):
+                ranks.append(launch(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank)))
             address = group._wait("meeting", [ranks[0].meet.remote()], start_seconds)[0]
             calls = [rank.start.remote(address, threads, timeout_seconds) for rank in ranks]
             group.size = group._wait("starting", calls, start_seconds)[0]
@@ -128,6 +130,7 @@ class LearnerGroup:
         *,
         held_as: str = "float32",
         perturbation: float = 0.0,
+        with_digest: bool = False,
         **options: Any,
     ) -> SyncReport:
         """Give the workers this policy, or one whose weights are all off by so much; they still have to verify it.
@@ -144,7 +147,7 @@ class LearnerGroup:
         seconds = min(self._timeout_seconds, 4 * workers.seconds)
         self._wait("connecting to rollout workers", calls, seconds)
         with self._submitting:
-            calls = [rank.send_weights.remote(version, perturbation) for rank in self._ranks]
+            calls = [rank.send_weights.remote(version, perturbation, with_digest) for rank in self._ranks]
         return max(self._wait("sending weights", calls, seconds), key=lambda report: report.num_calls)
 
     def forget_workers(self) -> None:
@@ -224,7 +227,7 @@ class LearnerGroup:
                 ray.get(done)
             except RayTaskError as error:
                 raise error.as_instanceof_cause() from None
-            except (RayActorError, GetTimeoutError) as error:
+            except (*DEATHS, GetTimeoutError) as error:
                 number = calls.index(done[0])
                 why = self._silent.get(number) or f"Ray says: {error}"
                 raise self._died(number, f"learner rank {number} died in {phase}", why) from error

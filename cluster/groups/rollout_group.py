@@ -38,16 +38,8 @@ PUSHES = 3
 class RolloutGroup:
     """The workers that can play."""
 
-    def __init__(
-        self,
-        lives: WorkerLives,
-        *,
-        start_timeout_seconds: float,
-        step_timeout_seconds: float,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, lives: WorkerLives, say: Callable[[str], None]) -> None:
         self._lives, self._say = lives, say
-        self._start_seconds, self._step_seconds = start_timeout_seconds, step_timeout_seconds
 
     def play(
         self,
@@ -91,7 +83,7 @@ class RolloutGroup:
     ) -> Sequence[Heard]:
         """Of whom something is heard, and what."""
         # Where nobody can play, a successor has to start first.
-        seconds = self._step_seconds if queue.has_workers else self._start_seconds
+        seconds = self._lives.limits.step_seconds if queue.has_workers else self._lives.limits.start_seconds
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
             check_stop()
@@ -113,8 +105,7 @@ class RolloutGroup:
         failures = 0
         while True:
             self._lives.check()
-            if not self._lives.started:
-                self._lives.settle()
+            self._lives.settle()
             before = self._lives.started
             try:
                 return self._give(push)
@@ -133,6 +124,8 @@ class RolloutGroup:
     def _give(self, push: Callable[[Receivers], ReportT]) -> ReportT:
         with self._lives.weights:
             workers = self._lives.started
+            if not workers:
+                raise EngineError("no rollout worker is left to take new weights")
             for worker in workers:
                 self._lives.becomes(worker, State.STALE)
             report = push(self._lives.receivers(workers))
@@ -155,6 +148,6 @@ class RolloutGroup:
         calls = [(worker, getattr(worker.actor, method).remote()) for worker in self._lives.started]
         for worker, call in calls:
             try:
-                answer(f"{method} of {worker.name}", call, self._step_seconds)
+                answer(f"{method} of {worker.name}", call, self._lives.limits.step_seconds)
             except EngineError as error:
                 self._lives.lost(worker, error)

@@ -59,13 +59,19 @@ class WeightSync:
             logprobs=self._learner.expected(self._probe),
             version=version,
             tolerance=self._tolerance,
-            digest=sync.digest if self._is_exact else None,
+            digest=sync.digest,
         )
         return PushReport(sync=sync, gap=workers.verify(expected))
 
     def _send(self, workers: Receivers, version: int, *, perturbation: float = 0.0) -> SyncReport:
         return self._learner.send_weights(
-            workers, version, self._backend, held_as=self._dtype, perturbation=perturbation, **self._options
+            workers,
+            version,
+            self._backend,
+            held_as=self._dtype,
+            perturbation=perturbation,
+            with_digest=bool(perturbation) or self._is_exact,
+            **self._options,
         )
 
     def _prove(self, workers: Receivers, version: int) -> None:
@@ -79,8 +85,8 @@ class WeightSync:
         self._num_attempts += 1
         sync = self._send(workers, version, perturbation=self._num_attempts * PERTURBATION)
         after = workers.digests()
+        self._is_exact = all(sum(new.values()) % WHOLE == sync.digest for new in after)
         for old, new in zip(before, after, strict=True):
-            self._is_exact = sum(new.values()) % WHOLE == sync.digest
             if missed := [name for name, digest in new.items() if digest == old[name]]:
                 raise PolicyMismatch(
                     f"{len(missed)} of {len(new)} weights of the rollout engines are not reached by a push: "

@@ -1,6 +1,6 @@
 """Where an actor runs, or ran before it died, and the end of what it printed: for whoever has to look into it.
 
-    print(where(actor))          host 10.0.0.4, process 4711, log /tmp/ray/session_latest/logs/worker-…-4711.err
+    print(where(actor))          host 10.0.0.4, process 4711, log …/logs/worker-…-4711.err
     last_lines(where(actor))     what stands at the end of that log
     named(why, where(actor))     why it is given up, in one line that says of which process
     end_of_log(where(actor))     what belongs behind that line, and `log_end` puts into the run's log alone

@@ -11,7 +11,8 @@ are `cluster.min_rollout_workers`. A place in which workers die too often within
 over. Beyond those that a run begins with, an elastic one asks for more, which join in the same way when there is room.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from queue import SimpleQueue
@@ -26,6 +27,7 @@ from cluster.groups.learner_group import LearnerDied
 from cluster.groups.restarts import RestartBudget
 from cluster.groups.whereabouts import end_of_log, log_end, named, where
 from cluster.groups.worker_states import NEXT, Launcher, Limits, State, Worker, answer, is_death
+from cluster.stopping import SECONDS_BETWEEN_LOOKS, check_stop
 from rollout.engine import EngineError
 from rollout.receivers import Receivers, transfer_seconds
 
@@ -49,23 +51,24 @@ class WorkerLives:
         say: Callable[[str], None],
     ) -> None:
         """`adopt` gives workers the newest weights and proves it."""
-        self._launcher, self._limits, self._adopt, self._health, self._say = launcher, limits, adopt, health, say
-        self.sleeps = launcher.config.engine.sleeps
+        self._launcher, self.limits, self._adopt, self._health, self._say = launcher, limits, adopt, health, say
+        self.sleeps, self._num_bytes = launcher.config.engine.sleeps, launcher.num_bytes
         self.workers: list[Worker] = []
         self._starting: list[tuple[Worker, Any]] = []
         self.weights = Lock()
         """Whoever holds it may send weights, or change those that the learner has."""
         self._budgets = [RestartBudget(limits.restarts) for _ in range(limits.most)]
         self._listeners: list[SimpleQueue[Heard]] = []
-        self._coming: list[Thread] = []
         self._trouble: Exception | None = None
         self._closed = Event()
         self._changing = Lock()
 
     def begin(self) -> None:
         """Start all; `wait` for those without which a run does not begin."""
-        self.workers = [self._launcher.launch(number) for number in range(self._limits.most)]
-        self._starting = [(worker, worker.actor.start.remote()) for worker in self.workers[: self._limits.base]]
+        self.workers = [self._launcher.launch(number) for number in range(self.limits.most)]
+        for worker in self.workers[: self.limits.base]:
+            worker.has_room = True
+        self._starting = [(worker, worker.actor.start.remote()) for worker in self.workers[: self.limits.base]]
 
     def wait(self) -> None:
         """Until those that a run begins with can play, with the weights that they were started with."""
@@ -87,7 +90,7 @@ class WorkerLives:
 
     def welcome(self) -> None:
         """Let more join where there is room for them, now that there is a learner whose weights they can have."""
-        for worker in self.workers[self._limits.base :]:
+        for worker in self.workers[self.limits.base :]:
             self._bring_up(worker)
 
     @property
@@ -101,8 +104,8 @@ class WorkerLives:
         return [worker for worker in self.workers if worker.has_started]
 
     def _started(self, worker: Worker, call: Any) -> None:
-        answer(f"start of {worker.name}", call, self._limits.start_seconds)
-        worker.place = answer(f"the place of {worker.name}", worker.actor.place.remote(), self._limits.step_seconds)
+        answer(f"start of {worker.name}", call, self.limits.start_seconds)
+        worker.place = answer(f"the place of {worker.name}", worker.actor.place.remote(), self.limits.step_seconds)
         self.becomes(worker, State.STALE)
         self._health.watch(
             Watched(
@@ -111,27 +114,29 @@ class WorkerLives:
                 died=lambda why: self.lost(worker, EngineError(why)),
                 doubted=partial(self._doubted, worker),
                 group=None,
-                num_bytes=self._launcher.num_bytes,
+                num_bytes=self._num_bytes,
             )
         )
 
-    def becomes(self, worker: Worker, state: State) -> None:
-        """The only place in which a worker's state changes; who plays hears of one that may. What is dead stays so."""
+    def becomes(self, worker: Worker, state: State, *, only_from: Collection[State] = State) -> bool:
+        """The only place in which a worker's state changes, and whether it does; who plays hears of one that may. What
+        is dead stays so."""
         with self._changing:
-            if worker.state in (state, State.DEAD):
-                return
+            if worker.state in (state, State.DEAD) or worker.state not in only_from:
+                return False
             if state not in NEXT[worker.state]:
                 raise RuntimeError(f"{worker.name} is {worker.state.value} and cannot become {state.value}")
-            worker.state = state
+            before, worker.state = worker.state, state
+            worker.before = before if state is State.SUSPECT else worker.before
         if state is State.READY:
             self._tell(worker, None)
+        return True
 
     def _doubted(self, worker: Worker, is_late: bool) -> None:
-        if is_late and worker.state in (State.STALE, State.READY):
-            worker.before = worker.state
-            self.becomes(worker, State.SUSPECT)
-        elif not is_late and worker.state is State.SUSPECT:
-            self.becomes(worker, worker.before)
+        if is_late:
+            self.becomes(worker, State.SUSPECT, only_from=(State.STALE, State.READY))
+        else:
+            self.becomes(worker, worker.before, only_from=(State.SUSPECT,))
 
     @contextmanager
     def told(self) -> Iterator["SimpleQueue[Heard]"]:
@@ -155,7 +160,7 @@ class WorkerLives:
 
     def receivers(self, workers: Sequence[Worker]) -> Receivers:
         """As those that an update goes to."""
-        seconds = transfer_seconds(self._launcher.num_bytes)
+        seconds = transfer_seconds(self._num_bytes)
         return Receivers(tuple(each.actor for each in workers), tuple(each.place for each in workers), seconds)
 
     def check(self) -> None:
@@ -165,26 +170,26 @@ class WorkerLives:
 
     def lost(self, worker: Worker, reason: Exception) -> None:
         """Begin to replace a worker, unless that has begun; never raises, since anybody may find out."""
-        if self.bury(worker, reason):
-            self._bring_up(worker)
+        try:
+            if self.bury(worker, reason):
+                self._bring_up(worker)
+        except Exception as error:  # as where nothing can be said, since the disk of the log is full
+            self._fail(error)
 
     def bury(self, worker: Worker, reason: Exception) -> bool:
         """End a worker; whether it was still there, and another one may come."""
-        self.becomes(worker, State.DEAD)
-        with self._changing:
-            if worker.is_buried or self._closed.is_set():
-                return False
-            worker.is_buried = True
+        if not self.becomes(worker, State.DEAD) or self.are_over:
+            return False
         found = where(worker.actor)
         why, *rest = str(reason).splitlines() or [type(reason).__name__]
         why = named("; ".join(filter(None, (why.rstrip(". "), self._health.last_heard(worker.actor)))), found)
         self._health.forget(worker.actor)
         ray.kill(worker.actor)
         empty = self._budgets[worker.number].seconds_left()
-        left = sum(other.state is not State.DEAD for other in self.workers)
-        limit = f"cluster.max_worker_restarts={self._limits.restarts} is used up within the hour"
-        if empty and left < self._limits.least:
-            least = f"cluster.min_rollout_workers={self._limits.least}"
+        left = sum(other.has_room and other.state is not State.DEAD for other in self.workers)
+        limit = f"cluster.max_worker_restarts={self.limits.restarts} is used up within the hour"
+        if empty and left < self.limits.least:
+            least = f"cluster.min_rollout_workers={self.limits.least}"
             told = f"{why}. {worker.name} is not replaced: {limit}, and {left} of at least {least} are left."
             self._fail(RunError("\n".join([told, *rest, end_of_log(found)])))
             return False
@@ -200,10 +205,7 @@ class WorkerLives:
 
     def _bring_up(self, worker: Worker) -> None:
         """In the background, until it, or one of its successors, can play."""
-        name = f"start-{worker.name}"
-        thread = Thread(target=self._until_ready, args=(worker,), daemon=True, name=name)
-        self._coming = [each for each in self._coming if each.is_alive()] + [thread]
-        thread.start()
+        Thread(target=self._until_ready, args=(worker,), daemon=True, name=f"start-{worker.name}").start()
 
     def _until_ready(self, worker: Worker) -> None:
         try:
@@ -214,17 +216,19 @@ class WorkerLives:
                     worker = successor
                 try:
                     self._begin_life(worker)
+                    if worker.state is State.DEAD:
+                        return  # whoever found out brings up the next
                 except EngineError as error:
                     if not is_death(error):
                         raise
                     if not self.bury(worker, error):
                         return
             if worker.state is State.READY:
-                self._say(
-                    f"{worker.name} has joined: {len(self.ready)} of {self._limits.most} rollout workers can play"
-                )
-        except LearnerDied:
-            return  # not the workers' trouble: the first push of the next learner makes them ready
+                self._say(f"{worker.name} has joined: {len(self.ready)} of {self.limits.most} rollout workers can play")
+        except LearnerDied as error:
+            # Not the workers' trouble: the first push of the next learner makes them ready. Whoever plays meanwhile
+            # waits for nothing, and has to hear of it.
+            self._tell(None, error)
         except Exception as error:
             self._fail(error)
 
@@ -246,6 +250,7 @@ class WorkerLives:
         while not ray.wait([placed], timeout=1.0)[0]:
             if self._closed.is_set():
                 return
+        worker.has_room = True
         # Where both share a GPU, an engine starts only while the learner leaves it the room.
         with self.weights if self.sleeps else nullcontext():
             try:
@@ -257,11 +262,16 @@ class WorkerLives:
                 self._adopt(self.receivers([worker]))
                 self.becomes(worker, State.READY)
 
-    def settle(self) -> None:
-        """Wait for all that are coming and have room."""
-        for thread in list(self._coming):
-            thread.join(self._limits.start_seconds + self._limits.step_seconds)
-        self.raise_trouble()
+    def settle(self, number: int = 1) -> None:
+        """Wait until so many can take part in an update; others may wait for room for as long as they like."""
+        ends = time.monotonic() + self.limits.start_seconds
+        while len(self.started) < number:
+            self.raise_trouble()
+            check_stop()
+            if time.monotonic() > ends:
+                seconds = f"{self.limits.start_seconds:.0f} s (cluster.start_timeout_seconds)"
+                raise RunError(f"{len(self.started)} rollout workers of {number} have started after {seconds}")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     @property
     def are_over(self) -> bool:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from cluster.errors import RunError
 from cluster.stopping import wait
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
+from rollout.receivers import DEATHS
 from rollout.weight_transfer import Place
 from rollout.worker import start_worker
 
@@ -32,7 +33,7 @@ class State(Enum):
     READY = "ready"
     """It may play."""
     SUSPECT = "suspect"
-    """It was asked for a sign of life and has not answered yet; it is given nothing more to do."""
+    """It was asked for a sign of life and has not answered yet; no play begins with it."""
     DEAD = "dead"
     """It is no more, or counts for nothing more; its place has a successor."""
 
@@ -63,8 +64,8 @@ class Worker:
     """Where it is, once there was room for it."""
     before: State = State.STALE
     """What it was before it became suspect."""
-    is_buried: bool = False
-    """Whether its process was ended for good; it may have a successor."""
+    has_room: bool = False
+    """Whether there is a host for it; one that waits for that may wait for good."""
 
     @property
     def has_started(self) -> bool:
@@ -117,7 +118,7 @@ def answer(phase: str, call: Any, timeout_seconds: float) -> Any:
         return ray.get(call)
     except RayTaskError as error:
         raise error.as_instanceof_cause() from None
-    except RayActorError as error:
+    except DEATHS as error:
         raise EngineError(f"{phase} failed: the process died. Ray says: {error}") from error
 
 

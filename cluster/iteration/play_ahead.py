@@ -7,7 +7,6 @@ tasks_of(3, config)      →  what it plays first; tasks_instead_of(2, 3, 0, con
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from queue import SimpleQueue
@@ -15,6 +14,7 @@ from threading import Event, Thread
 from typing import Any, NamedTuple
 
 from cluster.config import Config
+from cluster.groups.learner_group import EpisodesLost
 from cluster.iteration.rows import PLAYING, Episodes, flat_tasks
 from cluster.stopping import hear
 from cluster.training import Training
@@ -58,11 +58,16 @@ class PlayAhead:
             raise RuntimeError(f"a task of iteration {iteration} was counted twice")
         return sorted(found, key=_place)
 
-    def again(self, iteration: int, played: Episodes, lost: Sequence[Any]) -> Episodes:
+    def again(self, iteration: int, played: Episodes, lost: EpisodesLost) -> Episodes:
         """The same episodes, with those played again whose references are of hosts that are gone."""
         config = self._run.config
-        kept = [pair for pair in played if pair[1] not in lost]
-        tasks = [replace(one.task, draw=_draw(iteration, config)) for one, reference in played if reference in lost]
+        gone = [one.task for one, reference in played if reference in lost.episodes]
+        if not gone:
+            raise lost  # demonstrations, which only a run that begins again makes again
+        self._run.stop.is_patient = False  # the learner was to be changed, and was not
+        self._run.push()  # engines that have slept have no weights
+        kept = [pair for pair in played if pair[1] not in lost.episodes]
+        tasks = [replace(task, draw=_draw(iteration, config)) for task in gone]
         self._run.progress.say(f"{len(tasks)} episodes were on a host that is gone, and are played again")
         with self._run.phase("rollout"):
             played_again = self._run.actors.play(tasks, config.env, config.verifier, config.rollout)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError
 
 from cluster.config import Config
 from cluster.errors import RunError
@@ -22,6 +21,7 @@ from learner.config import LearnerConfig
 from learner.learner import UpdateReport
 from learner.worker import Item
 from rollout.episode import EpisodeEnd
+from rollout.receivers import LOSSES
 from rollout.traffic import total
 from rollout.worker import Played
 
@@ -116,5 +116,5 @@ def _written(writing: Any, run: Training) -> None:
     """Wait for transcripts; a run does not end for those that a host had alone that is gone."""
     try:
         ray.get(writing, timeout=run.config.cluster.step_timeout_seconds)
-    except ObjectLostError:
+    except LOSSES:
         run.progress.say("some episodes were on a host that is gone, and have no transcripts")

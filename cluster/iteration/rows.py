@@ -8,6 +8,7 @@ and the seconds of each phase, from `Training`
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -40,11 +41,17 @@ def rollout_row(played: Episodes, chosen: Episodes, *, version: int, max_lag: in
         "rollout/success": share_solved(played),
         "rollout/turns": float(np.mean([one.num_turns for one in summaries])),
         "rollout/sampled_tokens": sum(one.num_sampled_tokens for one in summaries),
+        # Which tasks, whatever came of them; a float holds it exactly.
+        "rollout/tasks": float(sum(map(_checksum, summaries)) % 2**48),
         # So that two runs can be told to have drawn the same; a float holds it exactly.
         "rollout/drawn": float(sum(one.drawn for one in summaries) % 2**48),
         **groups,
         **ends,
     }
+
+
+def _checksum(one: Played) -> int:
+    return crc32(f"{one.task.split}/{one.task.seed}/{one.task.sample}".encode())
 
 
 def share_solved(played: Episodes) -> float:

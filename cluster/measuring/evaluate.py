@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
@@ -33,6 +33,7 @@ from learner.demonstrations.demonstration import DemonstrationConfig
 from learner.demonstrations.make import make_demonstrations
 from learner.worker import Item
 from rollout.play import Round, Task
+from rollout.receivers import LOSSES
 from rollout.traffic import Traffic, total
 from rollout.transcript import ChatTokens
 from rollout.worker import Played
@@ -56,7 +57,7 @@ class Evaluator:
         each is measured as soon as it has ended; where a host is lost with episodes of them, all are played again."""
         try:
             return self._run(iteration, wanted, progress)
-        except ObjectLostError:
+        except LOSSES:
             progress.say("episodes were on a host that is gone; the evaluation is played again")
             return self._run(iteration, wanted, progress)
 
@@ -196,7 +197,9 @@ def _measured(
     episodes = ray.get(references)
     fixation_env = env.model_validate({**env.model_dump(), **fixation}) if fixation else None
     name = f"{context['suite']}_t{context['temperature']:g}_{context['iteration']:06d}"
-    append_episodes(Path(directory) / "episodes" / f"{name}.jsonl", episodes, **context, chat=chat)
+    kept = Path(directory) / "episodes" / f"{name}.jsonl"
+    kept.unlink(missing_ok=True)  # of a measurement that broke off
+    append_episodes(kept, episodes, **context, chat=chat)
     transcribe(RunDirectory(Path(directory)), name, episodes, title=name)
     measure = partial(
         evaluate_episodes,

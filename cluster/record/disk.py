@@ -3,6 +3,7 @@
 free_bytes(path)             what can still be written there
 with told_when_full(): …     a disk that is full inside is told as DiskFull
 fill(folder, leave_bytes)    takes the rest, to try what happens then
+of_its_own(folder, size)     what to write before a command, for which the folder is a small disk of its own
 """
 
 import errno
@@ -85,6 +86,13 @@ def fill(folder: Path, leave_bytes: int) -> Path:
                 if not is_full(error):
                     raise
     return ballast
+
+
+def of_its_own(folder: Path, size: int) -> list[str]:
+    """A file system in memory, mounted where that command and its children alone see it; where this user may not do
+    that, the command is not run and the status is another than 0."""
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    return [*unshare, "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"', str(folder)]
 
 
 def in_bytes(count: int) -> str:

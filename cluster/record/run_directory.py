@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from cluster.errors import RunError
-from cluster.record.checkpoints import Checkpoints, Digests, verify_checkpoint
+from cluster.record.checkpoints import Checkpoints, Digests
 from cluster.record.files import append_rows, drop_rows, read_rows, replace
 from learner.checkpoint_files import WrittenFile, digests
 
@@ -167,10 +167,6 @@ class RunDirectory:
     def newest_checkpoint(self, read: Digests = digests) -> Path | None:
         """The newest checkpoint whose every byte is as it was saved; None where there is none."""
         return self._checkpoints.newest(read)
-
-    def verify_checkpoint(self, path: Path) -> None:
-        """Raise DamagedCheckpoint unless every byte is as it was saved; call it before loading one."""
-        verify_checkpoint(path)
 
     def prune(self, keep: int, best: int | None = None) -> list[int]:
         """Remove all checkpoints but the newest `keep` and that of iteration `best`; which are gone."""

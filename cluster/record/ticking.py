@@ -4,9 +4,10 @@
     ticking.stop()
 
 The thread holds its owner weakly: it ends with it, with `stop` and with the process. What cannot be written now is left
-out, and nobody's trouble: the disk may have room again at the next tick.
+out, and nobody's trouble: the disk may have room again at the next tick. What else goes wrong is logged; ticks go on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,8 @@ class Ticking:
                     tick()
             except ValueError:  # the stream is closed
                 return
+            except Exception:
+                logging.getLogger(__name__).exception("a tick of %s went wrong", self._thread.name)
             del tick  # or its owner would live from one tick to the next
 
 

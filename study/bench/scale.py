@@ -91,7 +91,7 @@ class _Driver:
         workers, start, step = cluster.num_workers, cluster.start_timeout_seconds, cluster.step_timeout_seconds
         limits = Limits(base=workers, least=1, most=workers, restarts=0, start_seconds=start, step_seconds=step)
         lives = WorkerLives(launcher, limits, adopt=self._sync.push, health=self._health, say=print)
-        self._rollouts = RolloutGroup(lives, start_timeout_seconds=start, step_timeout_seconds=step, say=print)
+        self._rollouts = RolloutGroup(lives, print)
         lives.begin()
         lives.wait()
         self._ahead = PlayAhead(cast(Training, self))

@@ -105,7 +105,7 @@ class StandIn:
         self._num_sent += 1
         return {"weight": self._num_sent}
 
-    async def send_weights(self, version: int, _perturbation: float) -> SyncReport:
+    async def send_weights(self, version: int, *_how: Any) -> SyncReport:
         """None."""
         return SyncReport(version=version, seconds=self._seconds, num_bytes=0, num_calls=1)
 

@@ -15,7 +15,7 @@ from study.chaos.world import World
 
 LEAVE_SECONDS = 20.0
 """How long processes may take to end behind their run."""
-DRAWN = "rollout/drawn"
+DRAWN, TASKS = "rollout/drawn", "rollout/tasks"
 
 
 def faults(world: World, undisturbed: Path | None, *, may_differ: bool) -> list[str]:
@@ -25,8 +25,10 @@ def faults(world: World, undisturbed: Path | None, *, may_differ: bool) -> list[
     run = RunDirectory.open(world.run)
     config = load_config([run.config])
     found = [*_of_rows(run, config, may_differ=may_differ), *_left_over(world)]
-    if undisturbed is not None and not may_differ:
-        found += _differences(RunDirectory.open(undisturbed), run)
+    if undisturbed is not None:
+        expected = RunDirectory.open(undisturbed)
+        found += _other_tasks(expected, run)
+        found += [] if may_differ else _differences(expected, run)
     return found
 
 
@@ -50,8 +52,10 @@ def _of_rows(run: RunDirectory, config: Config, *, may_differ: bool) -> list[str
     for row in rows:
         if row["rollout/episodes"] != cluster.episodes_per_iteration:
             found.append(f"iteration {row['iteration']} has {row['rollout/episodes']} episodes")
-        if row["rollout/stale"] or (row["rollout/failed"] and not may_differ):
-            found.append(f"iteration {row['iteration']} has {row['rollout/stale']} stale episodes and failed ones")
+        if row["rollout/stale"]:
+            found.append(f"iteration {row['iteration']} has {row['rollout/stale']} stale episodes")
+        if row["rollout/failed"] and not may_differ:
+            found.append(f"iteration {row['iteration']} has {row['rollout/failed']:.0%} failed episodes")
         if row["version"] != row["iteration"]:
             found.append(f"iteration {row['iteration']} is of version {row['version']}")
     measured = [(row["iteration"], row["suite"], row["temperature"]) for row in run.rows("evaluations")]
@@ -67,6 +71,12 @@ def _left_over(world: World) -> list[str]:
     processes = [*world.workers(), *world.ranks(), *world.engines()]
     psutil.wait_procs(processes, timeout=LEAVE_SECONDS)
     return [f"left over: {what}" for what in world.left_over()]
+
+
+def _other_tasks(undisturbed: RunDirectory, run: RunDirectory) -> list[str]:
+    """One that was played twice in the place of another shows, whatever was drawn."""
+    rows = zip(undisturbed.rows("metrics"), run.rows("metrics"), strict=False)
+    return [f"iteration {one['iteration']} played other tasks" for one, other in rows if one[TASKS] != other[TASKS]]
 
 
 def _differences(undisturbed: RunDirectory, run: RunDirectory) -> list[str]:

@@ -6,6 +6,7 @@ STRIKES["engine hangs"].hit(world, random)   →  "engine 4711 stopped"
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -54,7 +55,8 @@ def _slowed(find: Callable[[World], list[psutil.Process]], what: str) -> Hit:
         process = random.choice(found)
         process.suspend()
         time.sleep(seconds)
-        process.resume()
+        with suppress(psutil.NoSuchProcess):  # it was given up meanwhile
+            process.resume()
         return f"{what} {process.pid} for {seconds:.1f} s"
 
     return hit
@@ -91,13 +93,11 @@ def _lost_host(world: World, random: Random) -> str:
 
 
 def _full_disk(world: World, random: Random) -> str:
-    ballast, seconds = fill(world.folder, 0), random.uniform(*FULL_SECONDS)
+    ballast, seconds = fill(world.disk, 0), random.uniform(*FULL_SECONDS)
+    world.had_full_disk = True
     time.sleep(seconds)
     ballast.unlink()
-    if world.is_running:
-        return f"the disk for {seconds:.1f} s, unnoticed"
-    world.start()
-    return f"the disk for {seconds:.1f} s; the run ended, and was started again"
+    return f"the disk for {seconds:.1f} s"
 
 
 def _ordered(order: str) -> Hit:

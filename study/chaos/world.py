@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,7 @@ LAYOUT = (
     "cluster.dashboard=false",
 )
 """Two engines and two ranks; how often they may be replaced is not what is tried."""
+ENDED_BY_ERROR = 2
 CORES = 2
 """Of each host, whatever the machine has: they share them."""
 
@@ -39,11 +41,18 @@ CORES = 2
 class World:
     """Two hosts, and one run."""
 
-    def __init__(self, words: Sequence[str], folder: Path, layout: Sequence[str] = LAYOUT) -> None:
-        """`words` are files and `key=value` as of `ruleshift rl`."""
+    def __init__(
+        self, words: Sequence[str], folder: Path, layout: Sequence[str] = LAYOUT, disk: Path | None = None
+    ) -> None:
+        """`words` are files and `key=value` as of `ruleshift rl`; `disk` is where the run is kept, if elsewhere than
+        what is said of it."""
         folder.mkdir(parents=True)
-        self.folder, self.run = folder, folder / NAME
-        self._words = [*words, *layout, f"cluster.folder={folder}", f"cluster.name={NAME}"]
+        self.folder, self.disk = folder, disk or folder
+        self.run = self.disk / NAME
+        self.had_full_disk = False
+        """Whether there was no room at some time since the run was started last."""
+        self._started_at = 0
+        self._words = [*words, *layout, f"cluster.folder={self.disk}", f"cluster.name={NAME}"]
         self.log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -62,11 +71,15 @@ class World:
         if self.is_running:
             self.driver.kill()
         self._cluster.shutdown()
+        for process in self._all():
+            with suppress(psutil.Error):
+                process.kill()
 
     def start(self) -> None:
         """Begin the run, or go on with it."""
         command = [sys.executable, "-m", "study.chaos.hooks", "rl", *self._words, "--resume", "auto"]
         environment = {**os.environ, FOLDER: str(self.folder), ADDRESS: self._cluster.address}
+        self.had_full_disk, self._started_at = False, self.log.stat().st_size if self.log.is_file() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
@@ -79,6 +92,12 @@ class World:
     def status(self) -> int | None:
         """With what the driver has ended."""
         return self._process.poll() if self._process else None
+
+    @property
+    def ended_by_a_full_disk(self) -> bool:
+        """Whether it has told that it could not write, and there really was no room."""
+        said = self.log.read_bytes()[self._started_at :] if self.had_full_disk else b""
+        return self.status == ENDED_BY_ERROR and b"the disk is full" in said
 
     def wait(self, seconds: float) -> int | None:
         """For the driver's end, so long at most."""
@@ -127,9 +146,16 @@ class World:
         files = [path.name for path in Path("/dev/shm").glob(f"{FILE_PREFIX}*")]
         return [f"{process.pid} {_title(process)}" for process in found] + files
 
-    @staticmethod
-    def _all() -> list[psutil.Process]:
-        return psutil.Process().children(recursive=True)
+    def _all(self) -> list[psutil.Process]:
+        """Whatever Ray's workers and their children are of this world, also those that have lost their parents."""
+        return [process for process in psutil.process_iter() if _environment(process).get(FOLDER) == str(self.folder)]
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
 
 
 def _title(process: psutil.Process) -> str:

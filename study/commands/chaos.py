@@ -18,8 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
+from cluster.record.disk import of_its_own
 from study.commands import add_configuration
+
+if TYPE_CHECKING:
+    from study.chaos.rounds import Rounds
 
 DISK = "RULESHIFT_CHAOS_DISK"
 """Where the runs of a chaos are whose disk is its own."""
@@ -48,14 +53,27 @@ def run(arguments: argparse.Namespace) -> int:
     from study.chaos.strikes import DISK as DISK_STRIKE
     from study.chaos.strikes import STRIKES
 
-    folder = Path(os.environ.get(DISK) or tempfile.mkdtemp(prefix="ruleshift-chaos-"))
     strikes = {name: strike for name, strike in STRIKES.items() if (arguments.only or "") in name}
     if DISK not in os.environ:
         print("no disk can be mounted here, so none is filled", flush=True)
         strikes.pop(DISK_STRIKE, None)
-    words = _words(arguments.overrides)
-    rounds = Rounds(words, folder, strikes, Random(arguments.seed), ends=time.monotonic() + 60 * arguments.minutes)
-    found = rounds.play()
+    words, ends = _words(arguments.overrides), time.monotonic() + 60 * arguments.minutes
+    kept = Path("runs") / f"chaos_{time.strftime('%Y-%m-%d-%H%M%S')}_seed{arguments.seed}"
+    with tempfile.TemporaryDirectory(dir=os.environ.get(DISK)) as disk:
+        rounds = Rounds(words, kept.resolve(), Path(disk), strikes, Random(arguments.seed), ends=ends)
+        found = rounds.play()
+        if found:
+            shutil.copytree(Path(disk) / rounds.last, kept / rounds.last / "run")
+    _tell(rounds, found)
+    if found:
+        print(f"what was wrong is kept in {kept / rounds.last}", file=sys.stderr)
+        return 1
+    shutil.rmtree(kept)
+    return 0
+
+
+def _tell(rounds: "Rounds", found: list[str]) -> None:
+    """What was hit, and what came of it."""
     print(f"\n{rounds.num_runs} runs, {sum(rounds.hits.values())} strikes", flush=True)
     for (name, phase), count in sorted(rounds.hits.items()):
         print(f"  {count:3d} × {name} in {phase}")
@@ -63,22 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"WRONG: {fault}", file=sys.stderr)
     if not found:
         print("nothing was lost, doubled or wrong")
-        shutil.rmtree(folder, ignore_errors=True)
-    return 1 if found else 0
 
 
 def _words(given: list[str]) -> list[str]:
-    files = [word for word in given if Path(word).is_file()]
+    files = [word for word in given if os.path.isfile(word)]
     return [*(str(Path(file).resolve()) for file in files), *DEFAULTS, *(word for word in given if word not in files)]
 
 
 def _on_a_disk_of_its_own() -> int | None:
-    """Do it all where a small disk is mounted that no other process sees; None where this user may not."""
-    folder = tempfile.mkdtemp(prefix="ruleshift-chaos-")
-    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    mount = f"mount -t tmpfs -o size={DISK_BYTES} tmpfs {folder}"
-    may_mount = shutil.which("unshare") and not subprocess.run([*unshare, "sh", "-c", mount], check=False).returncode
-    if not may_mount:
-        return None
-    again = [*unshare, "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-m", "study.cli", *sys.argv[1:]]
-    return subprocess.run(again, check=False, env={**os.environ, DISK: folder}).returncode
+    """Do it all where the runs have a small disk that no other process sees; None where this user may mount none."""
+    with tempfile.TemporaryDirectory(prefix="ruleshift-chaos-") as folder:
+        mounted = of_its_own(Path(folder), DISK_BYTES)
+        if not shutil.which("unshare") or subprocess.run([*mounted, "true"], check=False).returncode:
+            return None
+        again = [*mounted, sys.executable, "-m", "study.cli", *sys.argv[1:]]
+        return subprocess.run(again, check=False, env={**os.environ, DISK: folder}).returncode

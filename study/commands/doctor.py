@@ -101,7 +101,7 @@ def _adopt(worker: Any, folder: Path, say: Say) -> None:
             parameter.add_(0.02 * torch.randn_like(parameter))
     client = Receivers.of([worker])
     sender = make_sender("shared_memory", client=client, source=HuggingFaceSource(module, folder))
-    [before], sent = client.digests(), sender.send(1, perturbation=PERTURBATION)
+    [before], sent = client.digests(), sender.send(1, perturbation=PERTURBATION, with_digest=True)
     [after] = client.digests()
     if missed := [name for name, digest in after.items() if digest == before[name]]:
         raise RuntimeError(f"a push did not reach {', '.join(missed)}: the engine would play an old policy")

@@ -64,8 +64,7 @@ def sync(playing: Playing, learner: LearnerGroup) -> WeightSync:
 
 def settled(playing: Playing) -> None:
     """Both can play, and it is forgotten what was said."""
-    playing.lives.settle()
-    assert len(playing.lives.ready) == 2
+    playing.settled()
     playing.said.clear()
 
 
@@ -88,8 +87,7 @@ def test_an_engine_that_ends_while_nobody_needs_it_is_replaced(
     engine.send_signal(how)
     assert playing.until("Another takes the place of rollout-0") < FOUND_SECONDS
     assert playing.group.give(sync(playing, learner).push).gap < 1e-4
-    playing.lives.settle()
-    assert len(playing.lives.ready) == 2
+    playing.settled()
     assert is_gone(engine), "a process that hangs keeps its memory"
     assert learner.version() == 0, "the learner was left alone"
 
@@ -159,6 +157,7 @@ def test_an_engine_that_stood_still_for_a_while_is_only_suspected(playing: Playi
     while worker.state is State.SUSPECT:
         time.sleep(0.01)
     assert len(playing.lives.ready) == 2
+    assert Counter(one.task.seed for one in playing.play(32)) == Counter(range(32))
     assert not any("Another takes the place" in line for line in playing.said)
 
 

@@ -162,7 +162,7 @@ def test_another_worker_plays_what_a_dead_one_had_and_its_successor_a_share_of_w
 
 
 def test_a_place_stays_empty_when_too_many_died_in_it_and_the_run_ends_with_the_last(playing: Playing) -> None:
-    playing.lives.settle()
+    playing.settled()
     for budget in playing.lives._budgets:
         budget.limit = 0
     heard = playing.play(100)

@@ -32,6 +32,7 @@ from rollout.probe import TOLERANCES, ProbeExpectation, expected_logprobs, make_
 from rollout.receivers import Receivers, own_place
 from rollout.same_gpu_sender import announced
 from rollout.transcript import ChatTokens
+from rollout.weight_digest import WHOLE
 from rollout.weight_files import FILE_PREFIX
 from rollout.weight_source import HuggingFaceSource, require_names, saved_names
 from rollout.weight_transfer import Place, make_sender
@@ -266,6 +267,16 @@ async def test_a_sleeping_engine_wakes_for_the_weights_and_takes_room_for_keys_a
     await tied.send()
     assert await tied.verify() < 1e-5
     assert gap(completion := await waiting, expected(tied, tied.module, completion)) < 1e-5
+
+
+async def test_weights_of_which_one_is_another_do_not_match_whatever_the_probe_says(tied: Pair) -> None:
+    await tied.send()
+    whole = sum((await tied.engine.digests()).values())
+    assert await tied.verify(whole % WHOLE) < 1e-5
+    with pytest.raises(PolicyMismatch, match="not all of its weights are those that were sent"):
+        await tied.verify((whole + 1) % WHOLE)
+    assert tied.engine.state is EngineState.STALE
+    assert await tied.verify() < 1e-5
 
 
 async def nothing(*_arguments: Any, **_options: Any) -> None:

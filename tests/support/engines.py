@@ -98,7 +98,7 @@ class Pair:
         ):
             await asyncio.sleep(0.002)
 
-    async def verify(self) -> float:
+    async def verify(self, digest: int | None = None) -> float:
         vocab_size = self.module.config.get_text_config().vocab_size
         picture_token_id = getattr(self.processor, "image_token_id", None)
         prompts = make_probe(
@@ -106,7 +106,13 @@ class Pair:
         )
         logprobs = expected_logprobs(self.module, prompts, self.processor)
         return await self.engine.verify(
-            ProbeExpectation(prompts=prompts, logprobs=logprobs, version=self.version, tolerance=TOLERANCES["float32"])
+            ProbeExpectation(
+                prompts=prompts,
+                logprobs=logprobs,
+                version=self.version,
+                tolerance=TOLERANCES["float32"],
+                digest=digest,
+            )
         )
 
 

@@ -47,7 +47,7 @@ class Playing:
             health=self.health,
             say=self.said.append,
         )
-        self.group = RolloutGroup(self.lives, start_timeout_seconds=200, step_timeout_seconds=200, say=self.said.append)
+        self.group = RolloutGroup(self.lives, self.said.append)
         self.lives.begin()
         self.lives.wait()
 
@@ -62,8 +62,9 @@ class Playing:
     def engine(self, number: int) -> psutil.Process:
         """The process that has the model of a worker."""
         sign: Any = ray.get(self.actors[number].alive.remote())
-        [child] = sign.children
-        return psutil.Process(child)
+        children = psutil.Process(sign.process_id).children(recursive=True)
+        [child] = [each for each in children if "EngineCore" in " ".join(each.cmdline())]
+        return child
 
     def until(self, words: str, seconds: float = 200) -> float:
         """How long it took until that was said."""
@@ -72,6 +73,14 @@ class Playing:
             assert time.monotonic() - started < seconds, self.said
             time.sleep(0.05)
         return time.monotonic() - started
+
+    def settled(self) -> None:
+        """Wait until all can play."""
+        ends = time.monotonic() + 200
+        while len(self.lives.ready) < len(self.lives.workers):
+            self.lives.raise_trouble()
+            assert time.monotonic() < ends, self.said
+            time.sleep(0.05)
 
     def kill(self, number: int) -> None:
         [process_id] = ray.get([self.actors[number].process_id.remote()])

@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from cluster.record.disk import of_its_own
+
 IS_ROOT = os.geteuid() == 0
 
 
@@ -45,11 +47,8 @@ class SmallDisk:
 def small_disk(size: int) -> Iterator[SmallDisk]:
     """A disk of so many bytes; the test is skipped where this user may mount none, even in a namespace of its own."""
     with TemporaryDirectory() as folder:
-        script = f"mount -t tmpfs -o size={size} tmpfs {folder} && echo mounted && exec sleep infinity"
-        unshared = ["unshare", "--mount", *([] if IS_ROOT else ["--user", "--map-root-user"])]
-        keeper = subprocess.Popen(
-            [*unshared, "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = [*of_its_own(Path(folder), size), "sh", "-c", "echo mounted && exec sleep infinity"]
+        keeper = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert keeper.stdout is not None and keeper.stderr is not None
         try:
             if keeper.stdout.readline() != "mounted\n":

@@ -381,7 +381,7 @@ def test_what_a_run_waits_for_as_it_starts_is_told_at_once() -> None:
 def test_what_libraries_say_stands_in_the_log_and_their_errors_on_the_terminal_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    library, log = logging.getLogger("some.library"), tmp_path / "log.txt"
+    library, log = logging.getLogger("some.package"), tmp_path / "log.txt"
     with notices.held():
         library.warning("no GPU here")
     with notices.written_to(log):
@@ -389,8 +389,8 @@ def test_what_libraries_say_stands_in_the_log_and_their_errors_on_the_terminal_t
         library.error("the disk burns")
     library.warning("after the run")
     assert [line[9:] for line in log.read_text().splitlines()] == [
-        "some.library | no GPU here",
-        "some.library | the disk burns",
+        "some.package | no GPU here",
+        "some.package | the disk burns",
     ]
     assert capsys.readouterr().err.splitlines()[0] == "the disk burns"
     assert notices.OWN_LOGGING not in os.environ

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.weight_digest import digest_of
+from rollout.weight_digest import PIECE, digest_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int8)
 
@@ -34,5 +34,5 @@ def test_one_bit_makes_it_another(seed: int, rows: int, columns: int, dtype: tor
 
 
 def test_many_large_ones_do_not_overflow() -> None:
-    largest = torch.full((1000,), -1, dtype=torch.int8)
-    assert digest_of([largest] * 3) == 2**64 - 3000
+    largest = torch.full((PIECE + 3,), -(2**62), dtype=torch.int64)
+    assert digest_of([largest] * 3) == -3 * (PIECE + 3) * 2**62 % 2**64

@@ -40,6 +40,7 @@ class Ended:
                 "rollout/stale": 0,
                 "rollout/failed": 0.0,
                 "rollout/drawn": 100.0 + number,
+                "rollout/tasks": 200.0 + number,
             }
             for number in range(1, ITERATIONS + 1)
         ]
@@ -98,6 +99,10 @@ FAULTS: dict[str, tuple[Callable[[Ended], None], str]] = {
     "an iteration is lost": (drop("metrics", 1), "iterations \\[1, 3, 4\\]"),
     "an iteration is there twice": (repeat("metrics", 3), "iterations \\[1, 2, 3, 4, 4\\]"),
     "a task is lost": (lambda ended: ended.changed("metrics", 2, rollout_of_episodes=7), "iteration 3 has 7 episodes"),
+    "one is played twice in the place of another": (
+        lambda ended: ended.changed("metrics", 1, rollout_of_tasks=9.0, rollout_of_drawn=7.0),
+        "iteration 2 played other tasks",
+    ),
     "one counted that was too old": (lambda ended: ended.changed("metrics", 0, rollout_of_stale=1), "1 stale"),
     "one failed": (lambda ended: ended.changed("metrics", 0, rollout_of_failed=0.1), "failed"),
     "an update is made twice": (lambda ended: ended.changed("metrics", 3, version=5), "iteration 4 is of version 5"),

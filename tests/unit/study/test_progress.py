@@ -63,6 +63,8 @@ def test_cells_side_by_side_end_earlier_and_never_before_the_longest_one(cells: 
     assert seconds_left(cells, marks, {}, 1) == 330
     assert seconds_left(cells, marks, {}, 2) == 300
     assert seconds_left(cells, marks, {cells[5].folder: 250.0}, 2) == 50
+    marks[cells[5].folder] = Mark(digest="x", is_done=False, seconds=200)
+    assert seconds_left(cells, marks, {cells[5].folder: 50.0}, 2) == 50
     assert expected_seconds(cells[5], cells, marks) == 300
 
 
