@@ -6,9 +6,10 @@ from pathlib import Path
 
 from cluster.config import Config, to_yaml
 from cluster.errors import Stopped
+from cluster.groups.crew import Crew
 from cluster.leaving import again, leave, short_grace
 from cluster.planning.hardware import of_cluster
-from cluster.planning.placement import Command, place, reserved
+from cluster.planning.placement import Command, place
 from cluster.record.console import Progress
 from cluster.record.disk import told_when_full
 from cluster.record.notices import written_to
@@ -26,9 +27,11 @@ def open_training(
     resume: Path | None = None,
     at: Path | None = None,
     stop: StopRequest | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[Training]:
     """A run with Ray around it: in a new directory, in the one that is resumed, or `at` one of either kind.
 
+    With a `crew` its processes are those that the last run has left, where they fit, and are left to the next one.
     Signals ask it to stop, unless someone else hears them and passes on `stop`; what can be kept is kept then, and
     Stopped is raised.
     """
@@ -59,8 +62,9 @@ def open_training(
                 cleaning.enter_context(ray_session(config.cluster))
                 placement = place(config, of_cluster(config), kind)
                 progress.starts("when the cluster has room")
-                placement = cleaning.enter_context(reserved(placement, config.cluster.start_timeout_seconds))
-                run = Training(config, kind, directory, placement, stop, progress)
+                crew = crew or cleaning.enter_context(Crew())
+                placement = crew.room(placement, config.cluster.start_timeout_seconds)
+                run = Training(config, kind, directory, placement, crew, stop, progress)
                 run.begin(cleaning)
             if told := short_grace(config.cluster):
                 progress.say(told)

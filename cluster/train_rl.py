@@ -9,6 +9,7 @@ With `rollout.max_policy_lag` of 1 or more, the episodes of the next iterations 
 from pathlib import Path
 
 from cluster.config import Config
+from cluster.groups.crew import Crew
 from cluster.groups.learner_group import EpisodesLost
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.play_ahead import PlayAhead
@@ -22,10 +23,14 @@ from learner.worker import Item
 
 
 def train_rl(
-    config: Config, resume: Path | None = None, at: Path | None = None, stop: StopRequest | None = None
+    config: Config,
+    resume: Path | None = None,
+    at: Path | None = None,
+    stop: StopRequest | None = None,
+    crew: Crew | None = None,
 ) -> Path:
     """Train by play; the run's folder."""
-    with open_training(config, "rl", resume, at, stop) as run:
+    with open_training(config, "rl", resume, at, stop, crew) as run:
         ahead = PlayAhead(run)
         beside = Demonstrations(run, config.cluster.demonstrations_per_iteration)
         while run.goes_on():

@@ -6,6 +6,7 @@ for each iteration:  evaluate if due → one optimizer step on the next demonstr
 from pathlib import Path
 
 from cluster.config import Config
+from cluster.groups.crew import Crew
 from cluster.iteration.imitated import Demonstrations
 from cluster.iteration.rows import counted, learner_row, parts_row
 from cluster.open_training import open_training
@@ -13,10 +14,14 @@ from cluster.stopping import StopRequest
 
 
 def train_sft(
-    config: Config, resume: Path | None = None, at: Path | None = None, stop: StopRequest | None = None
+    config: Config,
+    resume: Path | None = None,
+    at: Path | None = None,
+    stop: StopRequest | None = None,
+    crew: Crew | None = None,
 ) -> Path:
     """Train by imitation; the run's folder."""
-    with open_training(config, "sft", resume, at, stop) as run:
+    with open_training(config, "sft", resume, at, stop, crew) as run:
         demonstrations = Demonstrations(run, config.cluster.episodes_per_iteration)
         while run.goes_on():
             with run.supervisor.iteration():

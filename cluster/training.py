@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.config import Config
 from cluster.groups.actors import Actors
+from cluster.groups.crew import Crew
 from cluster.groups.streaming import EpisodeStream, away
 from cluster.iteration.rows import counted, token_shares
 from cluster.measuring.choosing import best_metric, noted
@@ -52,11 +53,12 @@ class Training:
         kind: Command,
         directory: RunDirectory,
         placement: Placement,
+        crew: Crew,
         stop: StopRequest,
         progress: Progress,
     ) -> None:
-        self.config, self.kind, self.directory, self.stop = config, kind, directory, stop
-        self.placement = placement
+        self.config, self.kind, self.directory = config, kind, directory
+        self.placement, self.stop = placement, stop
         self.iteration = 0
         self.present = "start"
         """The phase that it is in, or was in last."""
@@ -67,7 +69,7 @@ class Training:
         self.recorder: MetricsRecorder
         self.progress = progress
         self.chat = ChatTokens.load(Path(config.learner.model or ""))
-        self.actors = Actors(config, placement, self.chat, self.progress.say)
+        self.actors = Actors(config, placement, crew, self.chat, self.progress.say)
         self.stream = EpisodeStream(away(placement))
         self._saver = Saver(
             self.actors,
@@ -77,7 +79,6 @@ class Training:
             say=self.progress.say,
         )
         self.supervisor = Supervisor(self._restart_learner, config.cluster.max_learner_restarts, self.progress.say)
-        self._best_metric = best_metric(config)
         tolerance = TOLERANCES[config.rollout.engine.dtype]
         self._alerts = Alerts(max_failed=config.rollout.max_failed_fraction, tolerance=tolerance)
         self._evaluator = Evaluator(config, self.actors, directory, self.chat)
@@ -197,7 +198,7 @@ class Training:
         self.ledger.charge_scoring(scored)
         for row in rows:
             self.recorder.record("evaluations", {"iteration": self.iteration, **row, **loss, **self.ledger.totals()})
-        self.best = noted(self.best, self._best_metric, [{**row, **loss} for row in rows], self.iteration)
+        self.best = noted(self.best, best_metric(self.config), [{**row, **loss} for row in rows], self.iteration)
         self._note_state()
         if self.kind != "evaluate":
             # It has what a checkpoint of the iteration lacks that was written before it was measured.

@@ -5,6 +5,7 @@
 `cluster/groups/learner_group.py` speaks to all ranks at once; nobody speaks to one alone.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -59,17 +60,22 @@ class LearnerWorker:
     """One rank."""
 
     def __init__(self, rank: int, config: LearnerConfig, temperature: float) -> None:
-        self._rank, self._config, self._temperature = rank, config, temperature
+        self._rank = rank
+        self._phase = Phase()
+        self._meeting: Meeting | None = None
+        self.prepare(config, temperature)
+
+    def prepare(self, config: LearnerConfig, temperature: float) -> None:
+        """Be what one is before `start`, also for a second policy."""
+        self._config, self._temperature = config, temperature
         self._model = Path(config.model or "")
         self._chat = ChatTokens.load(self._model)
         self._sender: WeightSender | None = None
         self._fetched: tuple[list[list[TrainingSequence]], dict[Trajectory, int]] = ([], {})
-        self._phase = Phase()
-        self._meeting: Meeting | None = None
 
     def meet(self) -> str:
         """The host and a port of it that is held for the ranks to meet at; asked of rank 0."""
-        self._meeting = Meeting(ray.util.get_node_ip_address())
+        self._meeting = self._meeting or Meeting(ray.util.get_node_ip_address())
         return self._meeting.address
 
     def address(self) -> str:
@@ -79,14 +85,24 @@ class LearnerWorker:
             return f"{ray.util.get_node_ip_address()}:{found.getsockname()[1]}"
 
     def start(self, address: str, threads: int, timeout_seconds: float) -> ModelSize:
-        """Meet the others and load the model; what a token costs in each of its parts."""
+        """Meet the others, unless that was before, and load the model; what a token costs in each of its parts."""
         torch.set_num_threads(threads)
-        num_ranks = self._config.num_ranks
-        gather(address, self._rank, num_ranks, timeout_seconds=timeout_seconds, meeting=self._meeting)
-        join_ranks(self._rank, num_ranks, address, timeout_seconds=timeout_seconds)
+        if not torch.distributed.is_initialized():
+            num_ranks = self._config.num_ranks
+            gather(address, self._rank, num_ranks, timeout_seconds=timeout_seconds, meeting=self._meeting)
+            join_ranks(self._rank, num_ranks, address, timeout_seconds=timeout_seconds)
         self._learner = Learner(self._model, self._config, temperature=self._temperature, chat=self._chat)
         self._source = DeepSpeedZeroSource(self._learner.policy.backbone, self._model)
         return self._learner.size
+
+    def leave(self) -> None:
+        """Forget the policy and all that was made for it; the others, whom this rank has met, it stays with."""
+        self.forget_workers()
+        self._learner.engine.close()
+        del self._learner, self._source
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def alive(self) -> Sign:
         """A sign of life; it is called in a thread of its own."""

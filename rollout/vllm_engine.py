@@ -87,6 +87,16 @@ class VllmEngine:
             await engine._llm.update_weight_version(str(FIRST_VERSION))
         return engine
 
+    async def begin_anew(self) -> None:
+        """Be as after `start`, but that nobody may play until weights have come: those that are here are not his."""
+        self._settled.clear()
+        self._trouble = None
+        self._version = FIRST_VERSION
+        await self._llm.abort(list(self._running))
+        with self._named_errors("it was made ready for another learner"):
+            await self._llm.reset_prefix_cache(reset_running_requests=True)
+            await self._llm.update_weight_version(str(FIRST_VERSION))
+
     @property
     def state(self) -> EngineState:
         """READY from the start, STALE from `sleep` or `start_weight_update` until `verify` passes."""

@@ -122,8 +122,13 @@ class RolloutWorker:
         self._meter = Meter()
 
     async def start(self) -> float:
-        """Load the policy; the seconds that it took."""
+        """Load the policy, or make the engine of one that is like it ready for another learner; the seconds that it
+        took."""
         started = time.monotonic()
+        if self._engine is not None:
+            await self._engine.begin_anew()
+            self._meter = Meter()
+            return time.monotonic() - started
         with self._phase.of("start"):
             self._engine = await VllmEngine.start(
                 self._model,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from omegaconf import OmegaConf
 
 from cluster.config import Config, parse_config, suite_environments, to_yaml
 from cluster.errors import ConfigError, Stopped
+from cluster.groups.crew import Crew
 from cluster.options import flat
 from cluster.planning.hardware import of_cluster
 from cluster.planning.placement import rooms
@@ -57,8 +59,9 @@ def compare(study: Study) -> Path:
             shown = StudyProgress(study.cells, width, log)
             shown.say(shown.standing())
             if width == 1:
+                crew = cleaning.enter_context(Crew())
                 for cell in study.cells:
-                    make_cell(cell, stop, shown)
+                    make_cell(cell, stop, shown, partial(train_here, crew=crew))
             else:
                 make_side_by_side(study.cells, stop, shown, width=width, make=make_cell)
         except KeyboardInterrupt:
@@ -67,7 +70,7 @@ def compare(study: Study) -> Path:
     return study.folder
 
 
-def make_cell(cell: Cell, stop: StopRequest, shown: StudyProgress, train: CellRunner = train_here) -> None:
+def make_cell(cell: Cell, stop: StopRequest, shown: StudyProgress, train: CellRunner) -> None:
     """Make the cell from its beginning or from where it was stopped; one that was made before is left as it is."""
     mark = mark_of(cell.folder)
     if mark.is_done:

@@ -1,4 +1,4 @@
-"""Cells of a study at the same time, each an actor that Ray places, which starts the run's own actors.
+"""Cells of a study at the same time, in actors that Ray places, which start the runs' own actors.
 
 make_side_by_side(cells, stop, shown, width=4, make=make_cell)
 
@@ -9,13 +9,16 @@ checkpoint and end; started again, the study goes on with them.
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
 from cluster.errors import RunError, Stopped
+from cluster.groups.crew import CLOSE_SECONDS, Crew
 from cluster.record.ticking import SECONDS_BETWEEN_LINES
 from cluster.stopping import StopRequest
 from study.cells import Cell
@@ -38,13 +41,21 @@ def make_side_by_side(
 ) -> None:
     """All cells, at most `width` at a time; raises what the first that failed has raised."""
     made: dict[Path, Future[None]] = {}
+    # What was used last comes first: its processes are there.
+    lanes: LifoQueue[_Lane] = LifoQueue()
 
     def make_one(cell: Cell) -> None:
         if cell.start is not None:
             made[cell.start.folder].result()
-        make(cell, stop, shown, _elsewhere)
+        lane = lanes.get()
+        try:
+            make(cell, stop, shown, lane.train)
+        finally:
+            lanes.put(lane)
 
-    with ThreadPoolExecutor(width) as pool:
+    with ExitStack() as cleaning, ThreadPoolExecutor(width) as pool:
+        for number in range(width):
+            lanes.put(cleaning.enter_context(closing(_Lane(number))))
         for cell in in_turn(cells):
             made[cell.folder] = pool.submit(make_one, cell)
         failure = _watch(made, shown)
@@ -76,21 +87,46 @@ def _watch(made: dict[Path, Future[None]], shown: StudyProgress) -> BaseExceptio
                 print(f"{folder.name}: {''.join(said)}", file=sys.stderr, flush=True)
 
 
-def train_here(cell: Cell, stop: StopRequest) -> None:
-    """Train in this process."""
+def train_here(cell: Cell, stop: StopRequest, crew: Crew) -> None:
+    """Train in this process; engines and ranks that fit go from one cell to the next."""
     if cell.command == "sft":
         from cluster.train_sft import train_sft as train
     else:
         from cluster.train_rl import train_rl as train
-    train(cell.config, at=cell.folder, stop=stop)
+    train(cell.config, at=cell.folder, stop=stop, crew=crew)
 
 
-def _elsewhere(cell: Cell, stop: StopRequest) -> None:
-    """Train in an actor; a request to stop is passed on."""
+class _Lane:
+    """Cells one after another in an actor, which starts with the first and stays for those that follow."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._actors, self._actor = number, 0, None
+
+    def train(self, cell: Cell, stop: StopRequest) -> None:
+        """Train a cell; a request to stop is passed on."""
+        if self._actor is None:
+            # A name is not free at once when its actor has ended.
+            name = f"cells-{self._number}" + ("-again" * self._actors)
+            making: Any = ray.remote(_Making).options(name=name, num_cpus=0, max_concurrency=2)
+            self._actor = making.remote(cell.config.cluster.stop_timeout_seconds * SHARE_OF_STOP)
+            self._actors += 1
+        try:
+            _passed_on(cell, stop, self._actor)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the actor and, with it, its engines and ranks."""
+        if self._actor is not None:
+            ray.wait([self._actor.close.remote()], timeout=CLOSE_SECONDS)
+            ray.kill(self._actor)
+            self._actor = None
+
+
+def _passed_on(cell: Cell, stop: StopRequest, actor: Any) -> None:
     from rollout.receivers import DEATHS
 
-    making = ray.remote(_Making).options(name=f"cell-{cell.folder.name}", num_cpus=0, max_concurrency=2)
-    actor: Any = making.remote(cell.config.cluster.stop_timeout_seconds * SHARE_OF_STOP)
     running = actor.train.remote(cell)
     told: Any = None
     try:
@@ -107,20 +143,22 @@ def _elsewhere(cell: Cell, stop: StopRequest) -> None:
         raise RunError(
             f"{cell.folder}: the cell's process died; start the study again to go on. Ray says: {error}"
         ) from error
-    finally:
-        ray.kill(actor)
 
 
 class _Making:
-    """A run, as a Ray actor that can be asked to stop."""
+    """Runs, as a Ray actor that can be asked to stop."""
 
     def __init__(self, seconds: float) -> None:
-        self._stop = StopRequest(seconds)
+        self._stop, self._crew = StopRequest(seconds), Crew()
 
     def train(self, cell: Cell) -> None:
         """Until it ends or is stopped."""
-        train_here(cell, self._stop)
+        train_here(cell, self._stop, self._crew)
 
     def stop(self) -> None:
         """As soon as it can be left."""
         self._stop.ask()
+
+    def close(self) -> None:
+        """End what the last cell has left."""
+        self._crew.close()

@@ -1,6 +1,6 @@
 """Both groups of a run, and the weights that go from the one to the other.
 
-Actors(config, placement, chat, say).begin(cleaning)
+Actors(config, placement, crew, chat, say).begin(cleaning)
   .play(tasks, env, verifier, config)  ⇢  (Played, reference), each task once
   .learner                                under `at_work` where it steps, saves or loads
   .push()                              →  PushReport: the workers have the learner's weights, and it is shown
@@ -14,6 +14,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from cluster.config import Config
+from cluster.groups.crew import Crew
 from cluster.groups.engine_watch import EngineWatch, Observe
 from cluster.groups.health import Health
 from cluster.groups.learner_group import EpisodesLost, LearnerDied, LearnerGroup
@@ -38,9 +39,12 @@ NOTHING = -1
 class Actors:
     """The rollout workers and the learner's ranks."""
 
-    def __init__(self, config: Config, placement: Placement, chat: ChatTokens, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, placement: Placement, crew: Crew, chat: ChatTokens, say: Callable[[str], None]
+    ) -> None:
+        """The `crew` is what a run before has left, and has what this one leaves."""
         cluster = config.cluster
-        self._config, self._placement, self._say = config, placement, say
+        self._config, self._placement, self._crew, self._say = config, placement, crew, say
         self._model = Path(config.learner.model or "")
         self._health = Health(cluster.health_timeout_seconds, say)
         self._lives = WorkerLives(
@@ -49,6 +53,7 @@ class Actors:
                 config=config.rollout,
                 resources=placement.rollout_options,
                 prefix=f"{cluster.name}-rollout",
+                crew=crew,
             ),
             Limits(
                 base=cluster.num_workers,
@@ -75,7 +80,7 @@ class Actors:
 
     def begin(self, cleaning: ExitStack, starts: Callable[[str], None]) -> None:
         """Start both groups at the same time; `starts` is told what is waited for."""
-        cleaning.callback(self._lives.close)
+        cleaning.push(lambda error, *_raised: self._lives.close(stay=error is None))
         cleaning.callback(self._health.close)
         self._lives.begin()
         if self._config.rollout.engine.sleeps:
@@ -88,7 +93,7 @@ class Actors:
         except LearnerDied as error:
             self._say(f"{error} All learner ranks are started once more.")
             self.start_learner()
-        cleaning.callback(self._close_learner)
+        cleaning.push(lambda error, *_raised: self._end_learner(stays=error is None))
         starts("rollout engines")
         self._lives.wait()
         self._lives.welcome()
@@ -112,6 +117,7 @@ class Actors:
                 start_seconds=self._config.cluster.start_timeout_seconds,
                 prefix=f"{self._config.cluster.name}-learner{'-again' * (self._num_learners - 1)}",
                 health=self._health,
+                crew=self._crew,
             )
         engine = self._config.rollout.engine
         self._sync = WeightSync(self.learner, self._probe, backend=engine.weight_transfer, dtype=engine.dtype)
@@ -170,8 +176,11 @@ class Actors:
         """What is played is dropped, and nothing is played any more."""
         self._lives.close()
 
-    def _close_learner(self) -> None:
-        self.learner.close()  # whichever it is by then
+    def _end_learner(self, *, stays: bool) -> None:
+        if stays and not self._config.rollout.engine.sleeps:
+            self.learner.leave(self._crew)  # whichever it is by then
+        else:
+            self.learner.close()
 
     def _sync_to(self, workers: Receivers) -> None:
         self._sync.push(workers)

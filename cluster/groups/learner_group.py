@@ -8,7 +8,7 @@ LearnerGroup.start(config, temperature)
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -20,6 +20,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayTaskError
 
 from cluster.errors import RunError
+from cluster.groups.crew import Crew, Left, end, shape_of
 from cluster.groups.health import Health, Watched
 from cluster.groups.whereabouts import end_of_log, named, where
 from cluster.stopping import wait
@@ -63,6 +64,7 @@ class LearnerGroup:
         self._ranks, self._config, self._timeout_seconds = list(ranks), config, timeout_seconds
         self.size = ModelSize(parameters=0)
         self._places: list[Place] = []
+        self._names: list[str] = []
         # All ranks get their calls in one order, whichever thread makes them, or they would wait for each other.
         self._submitting = Lock()
 
@@ -79,13 +81,21 @@ class LearnerGroup:
         prefix: str = "learner",
         health: Health | None = None,
         launch: Callable[..., Any] = start_rank,
+        crew: Crew | None = None,
     ) -> "LearnerGroup":
-        """Start all ranks; `resources` gives Ray's options for each, `threads` is how many cores each may use."""
+        """Start all ranks, or go on with those that a run before has left; `resources` gives Ray's options for each,
+        `threads` is how many cores each may use."""
         group = cls([], config, timeout_seconds, health)
-        ranks = group._ranks
+        ranks, names = group._ranks, [f"{prefix}-rank-{rank}" for rank in range(config.num_ranks)]
         try:
-            for rank in range(config.num_ranks):
-                ranks.append(launch(f"{prefix}-rank-{rank}", rank, config, temperature, **resources(rank)))
+            if left := crew.take("learner", group._fits) if crew is not None else ():
+                ranks += [each.actor for each in left]
+                names = [each.name for each in left]
+                group._wait(
+                    "beginning anew", [rank.prepare.remote(config, temperature) for rank in ranks], start_seconds
+                )
+            for rank in range(len(ranks), config.num_ranks):
+                ranks.append(launch(names[rank], rank, config, temperature, **resources(rank)))
             address = group._wait("meeting", [ranks[0].meet.remote()], start_seconds)[0]
             calls = [rank.start.remote(address, threads, timeout_seconds) for rank in ranks]
             group.size = group._wait("starting", calls, start_seconds)[0]
@@ -93,10 +103,16 @@ class LearnerGroup:
         except BaseException:
             group.close()
             raise
+        group._names = names
         for number, rank in enumerate(ranks):
             if health is not None:
-                health.watch(Watched(f"{prefix}-rank-{number}", rank, partial(group._is_silent, number)))
+                health.watch(Watched(names[number], rank, partial(group._is_silent, number)))
         return group
+
+    @property
+    def _fits(self) -> Hashable:
+        shared = self._config.deepspeed.model_dump_json(), self._config.dtype, self._config.num_ranks
+        return *shared, self._timeout_seconds, shape_of(Path(self._config.model or ""))
 
     def _is_silent(self, number: int, why: str) -> None:
         """End a rank that gives no sign of life, so that whoever waits for it hears of that."""
@@ -200,12 +216,25 @@ class LearnerGroup:
         """Write the policy as a Hugging Face folder."""
         self._all("export", str(folder))
 
+    def leave(self, crew: Crew) -> None:
+        """Leave all ranks to the next run, without their policy."""
+        try:
+            self._all("leave")
+        except LearnerDied:  # this run has ended, and the next starts its own
+            self.close()
+            return
+        self._forget()
+        crew.leave("learner", self._fits, [Left(*each) for each in zip(self._names, self._ranks, strict=True)])
+
     def close(self) -> None:
         """End all ranks."""
-        for rank in self._ranks:
-            if self._health is not None:
+        self._forget()
+        end(self._ranks, closes=False)
+
+    def _forget(self) -> None:
+        if self._health is not None:
+            for rank in self._ranks:
                 self._health.forget(rank)
-            ray.kill(rank)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
         with self._submitting:

@@ -22,6 +22,7 @@ from typing import Any
 import ray
 
 from cluster.errors import RunError
+from cluster.groups.crew import end
 from cluster.groups.health import Health, Watched
 from cluster.groups.learner_group import LearnerDied
 from cluster.groups.restarts import RestartBudget
@@ -33,9 +34,6 @@ from rollout.receivers import Receivers, transfer_seconds
 
 Heard = tuple[Worker | None, Any]
 """A worker and what it says, None for that it can play; or None and an error, by which all is over."""
-
-CLOSE_SECONDS = 1.0
-"""How long engines may take to release what they hold; they end with their actors in any case."""
 
 
 class WorkerLives:
@@ -65,7 +63,7 @@ class WorkerLives:
 
     def begin(self) -> None:
         """Start all; `wait` for those without which a run does not begin."""
-        self.workers = [self._launcher.launch(number) for number in range(self.limits.most)]
+        self.workers = self._launcher.first(self.limits.most)
         for worker in self.workers[: self.limits.base]:
             worker.has_room = True
         self._starting = [(worker, worker.actor.start.remote()) for worker in self.workers[: self.limits.base]]
@@ -278,18 +276,16 @@ class WorkerLives:
         """Whether all were ended for good."""
         return self._closed.is_set()
 
-    def close(self) -> None:
-        """Release all engines and end the actors."""
+    def close(self, *, stay: bool = False) -> None:
+        """Release all engines and end the actors, unless those that a run begins with are to `stay` for the next."""
         with self._changing:
             if self._closed.is_set():
                 return
             self._closed.set()
-            actors = [worker.actor for worker in self.workers]
-            started = [worker.actor for worker in self.started]
-        for actor in actors:
-            self._health.forget(actor)
-        if started:
-            # One that is dead, or hangs, is ended all the same.
-            ray.wait([actor.close.remote() for actor in started], num_returns=len(started), timeout=CLOSE_SECONDS)
-        for actor in actors:
-            ray.kill(actor)
+            workers = list(self.workers)
+        for worker in workers:
+            self._health.forget(worker.actor)
+        if stay and self._launcher.leave(workers[: self.limits.base]):
+            del workers[: self.limits.base]
+        end([worker.actor for worker in workers if worker.has_started], closes=True)
+        end([worker.actor for worker in workers if not worker.has_started], closes=False)

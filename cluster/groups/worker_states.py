@@ -5,7 +5,7 @@
 `WorkerLives` alone moves a worker from one to the next, by `WorkerLives.becomes`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from cluster.errors import RunError
+from cluster.groups.crew import Crew, Left, shape_of
 from cluster.stopping import wait
 from rollout.config import RolloutConfig
 from rollout.engine import EngineError, PolicyMismatch
@@ -98,6 +99,25 @@ class Launcher:
     resources: Callable[[int], Mapping[str, Any]]
     """Ray's options for the worker in each place."""
     prefix: str
+    crew: Crew = field(default_factory=Crew)
+    """What a run before has left."""
+
+    def first(self, count: int) -> list[Worker]:
+        """The first lives of all places: those that were left, and others beside them."""
+        left = self.crew.take("rollout", self._fits)[:count]
+        kept = [Worker(number, 0, each.name, each.actor) for number, each in enumerate(left)]
+        return kept + [self.launch(number) for number in range(len(kept), count)]
+
+    def leave(self, workers: Sequence[Worker]) -> bool:
+        """Leave all of these to the next run; whether they can go on."""
+        if self.config.engine.sleeps or not all(each.state in (State.STALE, State.READY) for each in workers):
+            return False
+        self.crew.leave("rollout", self._fits, [Left(each.name, each.actor) for each in workers])
+        return True
+
+    @property
+    def _fits(self) -> Hashable:
+        return self.config.engine.model_dump_json(), self.config.keep_cache, shape_of(self.model)
 
     @property
     def num_bytes(self) -> int:
