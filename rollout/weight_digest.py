@@ -37,9 +37,11 @@ class Digests:
     """Added to vLLM's worker class, whose `model_runner` it asks."""
 
     def weight_digests(self) -> dict[str, int]:
-        """The digest of each parameter, of those that share memory of the first; on CPUs, most layers keep theirs in a
-        form of oneDNN's that cannot be read."""
+        """The digest of each parameter, of those that share memory of the first; 0 of one that an update which broke
+        off has thrown away. On CPUs, most layers keep theirs in a form of oneDNN's that cannot be read."""
         model: torch.nn.Module = self.model_runner.model  # pyright: ignore[reportAttributeAccessIssue]
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.numel()]
-        first = {parameter.data_ptr(): (name, parameter) for name, parameter in reversed(named)}
-        return {name: digest_of([parameter]) for name, parameter in first.values()}
+        there = [(name, parameter) for name, parameter in reversed(named) if not parameter.is_meta]
+        first = {parameter.data_ptr(): (name, parameter) for name, parameter in there}
+        thrown_away = dict.fromkeys((name for name, parameter in named if parameter.is_meta), 0)
+        return {name: digest_of([parameter]) for name, parameter in first.values()} | thrown_away

@@ -198,6 +198,9 @@ async def test_an_update_that_broke_off_within_a_layer_does_not_harm_the_next(ti
     learn(tied.module, 5)
     with pytest.raises(OSError, match="the learner is gone"):
         await tied.send(BreaksOff(tied, "model.layers.1.self_attn.v_proj.weight"))
+    # Weights that the engine has thrown away and not got again have a digest that none will have.
+    torn = await tied.engine.digests()
+    assert 0 in torn.values()
     waiting = asyncio.create_task(answer(tied))
     await asyncio.sleep(0.05)
     assert not waiting.done()
@@ -205,6 +208,9 @@ async def test_an_update_that_broke_off_within_a_layer_does_not_harm_the_next(ti
     assert await tied.verify() < 1e-5
     completion = await waiting
     assert gap(completion, expected(tied, tied.module, completion)) < 1e-5
+    whole = await tied.engine.digests()
+    assert whole.keys() <= torn.keys()
+    assert 0 not in whole.values()
 
 
 async def test_weights_that_do_not_fit_are_refused_and_the_right_ones_still_arrive(tied: Pair) -> None:
