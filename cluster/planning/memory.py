@@ -29,6 +29,9 @@ HOST = "each host"
 PROCESS_GIB = 1.0
 """What a process takes before it holds any weights: libraries, and the context of its device."""
 OPTIMIZER_ROW = "learner: AdamW and fp32 weights"
+RESERVE = 0.05
+"""What PyTorch's allocator keeps on a GPU beyond the tensors that it was asked for, as a share of them: blocks that fit
+none of the next ones. It is given back before an engine wakes (an estimate, and not yet measured)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,9 @@ def memory_of(
         values = traffic.picture_tokens / config.learner.num_ranks * architecture.hidden_size
         learner["learner: what frozen eyes see"] = (0.0, values * BYTES[config.learner.dtype] / GIB)
     host = _host_rows(config, architecture, placement, learner)
+    if learner and on_gpu:
+        learning = sum(learning for _, learning in learner.values())
+        learner["learner: what its allocator keeps besides (estimate)"] = (0.0, RESERVE * learning)
     whole_host = Memory(device=HOST, room=hardware.memory_gib, rows=host)
     if not on_gpu:
         return (whole_host,)
