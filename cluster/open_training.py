@@ -62,7 +62,7 @@ def open_training(
                 cleaning.enter_context(ray_session(config.cluster))
                 placement = place(config, of_cluster(config), kind)
                 progress.starts("when the cluster has room")
-                crew = crew or cleaning.enter_context(Crew())
+                crew = crew or cleaning.enter_context(Crew(goes_on=False))
                 placement = crew.room(placement, config.cluster.start_timeout_seconds)
                 run = Training(config, kind, directory, placement, crew, stop, progress)
                 run.begin(cleaning)

@@ -48,6 +48,7 @@ def train_rl(
                 charge(run, played, items, report)
                 of_play = rollout_row(played, chosen, version=version, max_lag=config.rollout.max_policy_lag)
                 run.end_iteration({**of_play, **parts_row(played, counted(items, report)), **learner_row(report)})
+        ahead.leave()  # of iterations that a budget has no room for
         run.supervisor.repeat(run.finish)
         return run.directory.path
 

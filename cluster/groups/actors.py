@@ -80,7 +80,7 @@ class Actors:
 
     def begin(self, cleaning: ExitStack, starts: Callable[[str], None]) -> None:
         """Start both groups at the same time; `starts` is told what is waited for."""
-        cleaning.push(lambda error, *_raised: self._lives.close(stay=error is None))
+        cleaning.push(lambda error, *_raised: self._lives.close(stay=error is None and self._may_stay))
         cleaning.callback(self._health.close)
         self._lives.begin()
         if self._config.rollout.engine.sleeps:
@@ -93,7 +93,7 @@ class Actors:
         except LearnerDied as error:
             self._say(f"{error} All learner ranks are started once more.")
             self.start_learner()
-        cleaning.push(lambda error, *_raised: self._end_learner(stays=error is None))
+        cleaning.push(lambda error, *_raised: self._end_learner(stays=error is None and self._may_stay))
         starts("rollout engines")
         self._lives.wait()
         self._lives.welcome()
@@ -176,8 +176,13 @@ class Actors:
         """What is played is dropped, and nothing is played any more."""
         self._lives.close()
 
+    @property
+    def _may_stay(self) -> bool:
+        """What takes turns on a GPU is started anew: what one leaves there the other has no room for."""
+        return self._crew.goes_on and not self._config.rollout.engine.sleeps
+
     def _end_learner(self, *, stays: bool) -> None:
-        if stays and not self._config.rollout.engine.sleeps:
+        if stays:
             self.learner.leave(self._crew)  # whichever it is by then
         else:
             self.learner.close()

@@ -39,7 +39,9 @@ class Left:
 class Crew:
     """What the last run has left, and the room that it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, goes_on: bool = True) -> None:
+        """`goes_on`: whether there may be another run."""
+        self.goes_on = goes_on
         self._left: dict[Role, tuple[Hashable, Sequence[Left]]] = {}
         self._asked: Placement | None = None
         self._reserved: Placement | None = None

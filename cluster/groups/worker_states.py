@@ -110,7 +110,7 @@ class Launcher:
 
     def leave(self, workers: Sequence[Worker]) -> bool:
         """Leave all of these to the next run; whether they can go on."""
-        if self.config.engine.sleeps or not all(each.state in (State.STALE, State.READY) for each in workers):
+        if not all(each.state in (State.STALE, State.READY) for each in workers):
             return False
         self.crew.leave("rollout", self._fits, [Left(each.name, each.actor) for each in workers])
         return True

@@ -41,7 +41,7 @@ class PlayAhead:
         """All episodes of an iteration, sorted by task, so that nothing depends on which ended first."""
         lag = self._run.config.rollout.max_policy_lag
         if iteration != self._expected:
-            self._leave()  # the run has gone back to a checkpoint
+            self.leave()  # the run has gone back to a checkpoint
         self._expected = iteration + 1
         last = min(iteration + lag, self._run.config.cluster.iterations - 1)
         while iteration + len(self._begun) <= last:
@@ -74,7 +74,7 @@ class PlayAhead:
             kept += self._run.progress.counted(played_again, len(tasks))
         return sorted(kept, key=_place)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """End what is in play: of what nobody waits for no more is asked, and workers are free for what comes."""
         for begun in self._begun:
             begun.is_left.set()

@@ -29,6 +29,13 @@ TWO = (
 )
 CELLS = {
     "sft": ("data.count=64",),
+    # It ends by its budget, while more is played ahead.
+    "ahead": (
+        "rollout.max_policy_lag=1",
+        "cluster.iterations=50",
+        "cluster.ledger=sampled_tokens",
+        "cluster.budget=800",
+    ),
     "rl": (),
     "low_rank": ("learner.lora={rank: 4, alpha: 8}", "learner.minibatches=1"),
 }
@@ -78,7 +85,7 @@ def is_alive(actor: Any) -> bool:
 @pytest.mark.parametrize(
     ("layout", "cells"),
     [
-        pytest.param(ONE, ("sft", "rl", "low_rank"), id="one_of_each"),
+        pytest.param(ONE, ("ahead", "rl", "low_rank"), id="one_of_each"),
         pytest.param(TWO, ("sft", "rl"), id="two_of_each", marks=pytest.mark.nightly),
     ],
 )
