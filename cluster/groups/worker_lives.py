@@ -13,7 +13,7 @@ over. Beyond those that a run begins with, an elastic one asks for more, which j
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -283,6 +283,10 @@ class WorkerLives:
                 return
             self._closed.set()
             workers = list(self.workers)
+        if stay:
+            # So that nobody is only suspected; a request to stop that comes now is the next run's to hear.
+            with suppress(KeyboardInterrupt):
+                self._health.ask(worker.actor for worker in workers)
         for worker in workers:
             self._health.forget(worker.actor)
         if stay and self._launcher.leave(workers[: self.limits.base]):

@@ -33,8 +33,8 @@ CELLS = {
     "ahead": (
         "rollout.max_policy_lag=1",
         "cluster.iterations=50",
-        "cluster.ledger=sampled_tokens",
-        "cluster.budget=800",
+        "cluster.ledger=compute/trained_tokens",
+        "cluster.budget=4000",
     ),
     "rl": (),
     "low_rank": ("learner.lora={rank: 4, alpha: 8}", "learner.minibatches=1"),
