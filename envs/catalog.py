@@ -10,6 +10,7 @@ from types import ModuleType
 import envs
 from envs.protocol import Env, EnvConfig, EnvError
 from verifier.config import VerifierConfig
+from verifier.telling import told
 
 _shared: dict[tuple[str, str], Env] = {}
 _making: dict[tuple[str, str], Lock] = {}
@@ -42,7 +43,9 @@ def summary(name: str) -> str:
 
 def make_environment(config: EnvConfig, verifier_config: VerifierConfig) -> Env:
     """The environment that the config names."""
-    return find_environment(config.name).Environment(config, verifier_config)
+    made = find_environment(config.name).Environment(config, verifier_config)
+    made.verifier = told(made.verifier, verifier_config.feedback)
+    return made
 
 
 def shared_environment(config: EnvConfig, verifier_config: VerifierConfig) -> Env:

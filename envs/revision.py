@@ -11,6 +11,11 @@ from verifier.protocol import Verdict, Verifier
 RETRY = "That attempt failed. {feedback} Answer again in the same format."
 
 
+def asked_again(words: str, feedback: str) -> str:
+    """The request to try again, as `RETRY`; where nothing is said of the attempt, without a place for it."""
+    return words.format(feedback=feedback) if feedback else words.replace("{feedback} ", "")
+
+
 class RevisedQuestion:
     """One question, up to `max_attempts` tries."""
 
@@ -46,7 +51,7 @@ class RevisedQuestion:
         reference = self._question.reference
         return replace(
             self._question,
-            text=RETRY.format(feedback=verdict.feedback),
+            text=asked_again(RETRY, verdict.feedback),
             images=(),
             reference=reference if is_scored else replace(reference, scored=False),
             attempt=self._attempt,

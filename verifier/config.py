@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Preset = Literal["corrected", "paper"]
+Feedback = Literal["full", "outcome", "none"]
 
 
 class UnknownOutcome(ValueError):
@@ -30,6 +31,8 @@ class VerifierConfig(BaseModel):
     scoring with its quirks, so that its published figures can be compared."""
     rewards: Mapping[str, float] = {}
     """Rewards that differ from the preset's, by outcome label."""
+    feedback: Feedback = "full"
+    """What the model is told before it tries again: in words what was wrong, the outcome's name alone, or nothing."""
 
 
 def reward_table(defaults: Mapping[str, float], overrides: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from random import Random
 
 from envs._routes.dataset import Route
 from envs._routes.rail import DIRECTIONS, FORWARD, STOP, RailPosition, Vocabulary, turn_to
-from envs.revision import RETRY
+from envs.revision import RETRY, asked_again
 from envs.wording import Wording, pick
 
 _NO_LANDMARK = "No landmark nearby"
@@ -182,7 +182,7 @@ class RouteWords:
 
     def retry_request(self, feedback: str) -> str:
         """What the model reads after a wrong answer."""
-        return self.retry.format(feedback=feedback)
+        return asked_again(self.retry, feedback)
 
 
 def landmark_text(position: RailPosition) -> str:

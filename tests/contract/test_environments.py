@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -133,6 +134,28 @@ def test_mistakes_are_never_correct_and_use_the_attempts_up(name: str) -> None:
         assert not any(verdict.correct for _, verdict in turns)
         scored = [question for question, verdict in turns if verdict.outcome != "attempts_exceeded"]
         assert max(question.attempt for question in scored) <= config.env.max_attempts
+
+
+@every_variant
+@pytest.mark.parametrize("feedback", ["outcome", "none"])
+def test_the_model_is_told_as_much_as_the_config_says_and_judged_the_same(name: str, feedback: str) -> None:
+    file, overrides = variants()[name]
+    config = load_config([file], [*overrides, f"verifier.feedback={feedback}"])
+    curt, full = make_environment(config.env, config.verifier), environment(name)[0]
+    generators = Random(1), Random(1)
+    _, told = play(curt, 1, lambda question, episode: episode.mistake(generators[0]))
+    _, expected = play(full, 1, lambda question, episode: episode.mistake(generators[1]))
+    assert len(told) == len(expected)
+    for (question, verdict), (other, whole) in zip(told, expected, strict=True):
+        assert replace(verdict, feedback=whole.feedback) == whole
+        assert verdict.feedback == (f"Outcome: {whole.outcome}." if feedback == "outcome" else "")
+        assert question.reference == other.reference
+        assert "  " not in question.text or "  " in other.text
+    for (question, _), (_, before), (_, whole) in zip(told[1:], told, expected, strict=False):
+        if question.attempt > 1:
+            assert before.feedback in question.text
+            assert whole.feedback not in question.text
+            assert "{" not in question.text
 
 
 @every_variant
