@@ -1,7 +1,8 @@
 """How long an engine draws nothing when new weights come while it plays: 64 dialogues of the built-in nano model.
 
 One long answer among those of the dialogues is watched token by token. Every step of the engine draws one of its tokens
-too, so that the longest time between two of them, while weights come, is the pause.
+too, so that the longest time between two of them, while weights come, is the pause: calls, loading and, where keys and
+values of the older policy are not kept (`rollout.keep_cache`), reading all dialogues again.
 """
 
 import time
@@ -48,10 +49,17 @@ class _Watched(RolloutWorker):
 
 
 def pause_rows(num_pushes: int) -> list[Row]:
-    """Play, push a few times meanwhile, and look at the watched answer."""
+    """Play, push a few times meanwhile, and look at the watched answer; with what was cached thrown away, and kept."""
+    return [row for kept in ("never", "within_lag") for row in _rows_of(kept, num_pushes)]
+
+
+def _rows_of(kept: str, num_pushes: int) -> list[Row]:
     config = load_config(
         [ROOT / "configs" / "nano" / "gp_l.yaml"],
-        [f"rollout.episodes_in_flight={NUM_DIALOGUES}", "env.max_attempts=5", f"learner.model={MODEL}"],
+        [
+            *(f"rollout.episodes_in_flight={NUM_DIALOGUES}", "env.max_attempts=5", f"learner.model={MODEL}"),
+            *(f"rollout.keep_cache={kept}", "rollout.max_policy_lag=1"),
+        ],
     )
     actor = ray.remote(_Watched).options(name="rollout-watched", max_concurrency=1000, num_gpus=min(1, look().num_gpus))
     worker: Any = actor.remote("rollout-watched", str(MODEL), config.rollout)
@@ -63,7 +71,7 @@ def pause_rows(num_pushes: int) -> list[Row]:
         max(after - before for before, after in pairwise(beats) if after > begun and before < ended + AFTER_SECONDS)
         for begun, ended in pushes
     ]
-    name = f"push beside {NUM_DIALOGUES} dialogues"
+    name = f"push beside {NUM_DIALOGUES} dialogues, keep_cache={kept}"
     return [
         (f"{name}: an ordinary step", median(steps), "s"),
         (f"{name}: nothing is drawn, median", median(pauses), "s"),

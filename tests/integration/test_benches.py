@@ -44,8 +44,13 @@ def test_bench_sync_compares_an_update_with_a_copy(
     assert figures["nano: whole update / plain copy (ratio)"] > 0
     assert figures["nano: largest log-probability gap (nats)"] < 1e-4
     assert figures["nano: calls, one a tensor ÷ ours (ratio)"] >= 10
-    pause = figures["push beside 64 dialogues: nothing is drawn, median (s)"]
-    assert figures["push beside 64 dialogues: an ordinary step (s)"] < pause < 1
+    pauses = {}
+    for kept in ("never", "within_lag"):
+        name = f"push beside 64 dialogues, keep_cache={kept}"
+        pauses[kept] = figures[f"{name}: nothing is drawn, median (s)"]
+        assert figures[f"{name}: an ordinary step (s)"] < pauses[kept] < 1
+    # What is kept need not be read again.
+    assert pauses["within_lag"] < pauses["never"]
 
 
 def test_bench_scale_drives_many_stand_ins_at_the_price_of_few(capsys: pytest.CaptureFixture[str]) -> None:
