@@ -31,7 +31,7 @@ from envs.protocol import EnvConfig, EnvError, Shift
 from learner.config import LearnerConfig
 from learner.demonstrations.demonstration import DemonstrationConfig
 from rollout.config import RolloutConfig
-from verifier.config import VerifierConfig
+from verifier.config import SAID, VerifierConfig
 
 SuiteEnvironment = tuple[EnvConfig, VerifierConfig]
 
@@ -251,7 +251,7 @@ def _suite(
     key: str, suite: SuiteConfig, env: EnvConfig, verifier: VerifierConfig
 ) -> tuple[SuiteEnvironment | None, list[str]]:
     is_other = suite.env.get("name", env.name) != env.name
-    scored = {"preset": verifier.preset} if is_other else verifier.model_dump(mode="json")
+    scored = verifier.model_dump(mode="json", include=SAID if is_other else None)
     base = {} if is_other else env.model_dump(mode="json")
     shown, faults = _environment(f"{key}.env", overlaid(base, suite.env))
     scoring, of_verifier = _validated(f"{key}.verifier", VerifierConfig, overlaid(scored, suite.verifier))

@@ -21,6 +21,7 @@ import torch
 from learner.checkpoint_files import CheckpointFiles, Written, digests, room_for_copies
 from learner.config import LearnerConfig
 from learner.deepspeed_engine import join_ranks
+from learner.device_peak import peak_memory
 from learner.learner import Learner, UpdateReport
 from learner.meeting import Meeting, gather
 from learner.model_size import ModelSize
@@ -103,6 +104,7 @@ class LearnerWorker:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        peak_memory()  # the next policy's begins here
 
     def alive(self) -> Sign:
         """A sign of life; it is called in a thread of its own."""

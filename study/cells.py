@@ -24,6 +24,7 @@ from cluster.errors import ConfigError
 from cluster.faults import hint
 from cluster.record.run_directory import POLICY_FOLDER
 from study.selection import check_selection
+from verifier.config import SAID
 
 INIT = "init"
 TASKS_BETWEEN_SEEDS = 10_000_000
@@ -181,7 +182,7 @@ def _overlaid(config: Config, layers: Sequence[Mapping[str, Any]], key: str) -> 
     for layer in layers:
         if (layer.get("env") or {}).get("name") not in (None, merged["env"]["name"]):
             # An environment of another name begins from its own defaults.
-            merged = {**merged, "env": {}, "verifier": {"preset": config.verifier.preset}}
+            merged = {**merged, "env": {}, "verifier": config.verifier.model_dump(include=SAID)}
         merged = overlaid(merged, layer)
     try:
         return parse_config(merged)

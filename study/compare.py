@@ -27,7 +27,7 @@ from cluster.errors import ConfigError, Stopped
 from cluster.groups.crew import Crew
 from cluster.options import flat
 from cluster.planning.hardware import of_cluster
-from cluster.planning.placement import rooms
+from cluster.planning.placement import place, rooms
 from cluster.record.files import replace
 from cluster.record.notices import written_to
 from cluster.record.run_directory import RunDirectory
@@ -55,7 +55,10 @@ def compare(study: Study) -> Path:
         try:
             with stop.starting(), waiting("study | starts Ray", sys.stderr):
                 cleaning.enter_context(ray_session(cluster))
-            width = study.config.compare.side_by_side or rooms(study.config, of_cluster(study.config))
+            hardware = of_cluster(study.config)
+            room = rooms(study.config, hardware)
+            width = study.config.compare.side_by_side or room
+            seats = [place(cell.config, hardware, cell.command) for cell in study.cells]
             shown = StudyProgress(study.cells, width, log)
             shown.say(shown.standing())
             if width == 1:
@@ -63,7 +66,8 @@ def compare(study: Study) -> Path:
                 for cell in study.cells:
                     make_cell(cell, stop, shown, partial(train_here, crew=crew))
             else:
-                make_side_by_side(study.cells, stop, shown, width=width, make=make_cell)
+                stays = width <= room and all(each == seats[0] for each in seats)
+                make_side_by_side(study.cells, stop, shown, width=width, stays=stays, make=make_cell)
         except KeyboardInterrupt:
             stop.is_closing = True
             raise Stopped(f"{study.folder} was stopped; {AGAIN}") from None

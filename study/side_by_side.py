@@ -37,10 +37,13 @@ def make_side_by_side(
     shown: StudyProgress,
     *,
     width: int,
+    stays: bool,
     make: Callable[[Cell, StopRequest, StudyProgress, CellRunner], None],
 ) -> None:
-    """All cells, at most `width` at a time; raises what the first that failed has raised."""
+    """All cells, at most `width` at a time; raises what the first that failed has raised. `stays`: whether the room of
+    one is what any other needs, and nobody waits for it, so that processes may keep it from cell to cell."""
     made: dict[Path, Future[None]] = {}
+    waiting = {cell.folder for cell in cells}
     # What was used last comes first: its processes are there.
     lanes: LifoQueue[_Lane] = LifoQueue()
 
@@ -48,9 +51,12 @@ def make_side_by_side(
         if cell.start is not None:
             made[cell.start.folder].result()
         lane = lanes.get()
+        waiting.discard(cell.folder)
         try:
             make(cell, stop, shown, lane.train)
         finally:
+            if not stays or not waiting:
+                lane.close()
             lanes.put(lane)
 
     with ExitStack() as cleaning, ThreadPoolExecutor(width) as pool:

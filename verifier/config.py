@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 Preset = Literal["corrected", "paper"]
 Feedback = Literal["full", "outcome", "none"]
+SAID = {"preset", "feedback"}
+"""Options that mean the same for every verifier."""
 
 
 class UnknownOutcome(ValueError):

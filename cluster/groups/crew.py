@@ -6,12 +6,15 @@ many a short run.
         train_rl(second, crew=crew)     goes on with those that fit, and ends the others
 
 An engine fits where nothing but the weights differs, and plays nothing until it has those of its new learner; ranks fit
-where there are as many for a model of one shape, and keep nothing but their process. Where engines and ranks take turns
-on GPUs, both are started anew: what one leaves there the other has no room for.
+where there are as many for a model of one shape, and keep nothing but their process. What does not get ready for the next
+run is ended, and others are started. Where engines and ranks take turns on GPUs, both are started anew: what one leaves
+there the other has no room for. So are ranks at ZeRO 3, where DeepSpeed never lets go of a model.
 """
 
 import hashlib
-from collections.abc import Hashable, Sequence
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,13 @@ from typing import Any, Literal, Self
 import ray
 
 from cluster.planning.placement import Placement, reserved
+from cluster.stopping import wait
 
 CLOSE_SECONDS = 1.0
 """How long an engine has to release what it holds, before its process is ended."""
-WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt")
+READY_SECONDS = 60.0
+"""How long what was left may take to get ready; it is a matter of less than one."""
+WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx")
 Role = Literal["rollout", "learner"]
 
 
@@ -65,20 +71,37 @@ class Crew:
         """Have the next run go on with all of these, if it asks for what they fit."""
         self._left[role] = fits, left
 
-    def take(self, role: Role, fits: Hashable) -> Sequence[Left]:
-        """All that were left, if they fit; else none, and they are ended."""
-        fitted, left = self._left.pop(role, (None, ()))
-        if fitted == fits:
+    def take(self, role: Role, fits: Callable[[], Hashable], ready: Callable[[Any], Any]) -> Sequence[Left]:
+        """All that were left, if they fit and each answers the call by which it gets ready; else none, and they are
+        ended."""
+        if role not in self._left:
+            return ()
+        fitted, left = self._left.pop(role)
+        if fitted == fits() and _answer([ready(each.actor) for each in left]):
             return left
         end([each.actor for each in left], closes=role == "rollout")
         return ()
 
     def close(self) -> None:
         """End whatever was left, and give the room back."""
-        for role in list(self._left):
-            self.take(role, None)
+        for role, (_, left) in self._left.items():
+            end([each.actor for each in left], closes=role == "rollout")
+        self._left.clear()
         self._reserved = None
         self._room.close()
+
+
+def _answer(calls: Sequence[Any]) -> bool:
+    """Whether all do, in time and without an error."""
+    ends, late = time.monotonic() + READY_SECONDS, list(calls)
+    while late and (left := ends - time.monotonic()) > 0:
+        done, late = wait(late, left)
+        try:
+            ray.get(done)
+        except Exception as error:
+            logging.getLogger(__name__).warning("what a run has left is started anew: %s", error)
+            return False
+    return not late
 
 
 def end(actors: Sequence[Any], *, closes: bool) -> None:
@@ -94,6 +117,8 @@ def shape_of(model: Path) -> str:
     """A digest of all files of a model but its weights: policies that one grew from another have the same."""
     found = hashlib.sha256()
     for file in sorted(model.rglob("*")):
-        if file.is_file() and not file.name.endswith(WEIGHTS):
-            found.update(f"{file.relative_to(model)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+        name = file.relative_to(model)
+        if file.is_file() and not file.name.endswith(WEIGHTS) and not any(part.startswith(".") for part in name.parts):
+            with file.open("rb") as content:
+                found.update(f"{name}\0".encode() + hashlib.file_digest(content, "sha256").digest())
     return found.hexdigest()

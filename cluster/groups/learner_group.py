@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from random import Random
 from threading import Lock
 from typing import Any
 
@@ -21,6 +20,7 @@ from ray.exceptions import GetTimeoutError, RayTaskError
 
 from cluster.errors import RunError
 from cluster.groups.crew import Crew, Left, end, shape_of
+from cluster.groups.dealing import deal
 from cluster.groups.health import Health, Watched
 from cluster.groups.whereabouts import end_of_log, named, where
 from cluster.stopping import wait
@@ -87,32 +87,46 @@ class LearnerGroup:
         `threads` is how many cores each may use."""
         group = cls([], config, timeout_seconds, health)
         ranks, names = group._ranks, [f"{prefix}-rank-{rank}" for rank in range(config.num_ranks)]
+        left = group._left(crew, temperature)
         try:
-            if left := crew.take("learner", group._fits) if crew is not None else ():
-                ranks += [each.actor for each in left]
-                names = [each.name for each in left]
-                group._wait(
-                    "beginning anew", [rank.prepare.remote(config, temperature) for rank in ranks], start_seconds
-                )
+            ranks += [each.actor for each in left]
+            names[: len(left)] = [each.name for each in left]
             for rank in range(len(ranks), config.num_ranks):
                 ranks.append(launch(names[rank], rank, config, temperature, **resources(rank)))
             address = group._wait("meeting", [ranks[0].meet.remote()], start_seconds)[0]
             calls = [rank.start.remote(address, threads, timeout_seconds) for rank in ranks]
             group.size = group._wait("starting", calls, start_seconds)[0]
             group._places = group._all("place")
-        except BaseException:
+        except BaseException as error:
             group.close()
-            raise
+            if not left or not isinstance(error, Exception):
+                raise
+            # It may be for what is left of a policy before.
+            return cls.start(
+                config,
+                temperature,
+                resources=resources,
+                threads=threads,
+                timeout_seconds=timeout_seconds,
+                start_seconds=start_seconds,
+                prefix=prefix,
+                health=health,
+            )
         group._names = names
         for number, rank in enumerate(ranks):
             if health is not None:
                 health.watch(Watched(names[number], rank, partial(group._is_silent, number)))
         return group
 
-    @property
+    def _left(self, crew: Crew | None, temperature: float) -> Sequence[Left]:
+        if crew is None:
+            return ()
+        return crew.take("learner", self._fits, lambda rank: rank.prepare.remote(self._config, temperature))
+
     def _fits(self) -> Hashable:
-        shared = self._config.deepspeed.model_dump_json(), self._config.dtype, self._config.num_ranks
-        return *shared, self._timeout_seconds, shape_of(Path(self._config.model or ""))
+        config = self._config
+        shared = config.deepspeed.model_dump_json(), config.dtype, config.num_ranks, config.kernels
+        return *shared, self._timeout_seconds, shape_of(Path(config.model or ""))
 
     def _is_silent(self, number: int, why: str) -> None:
         """End a rank that gives no sign of life, so that whoever waits for it hears of that."""
@@ -218,13 +232,17 @@ class LearnerGroup:
 
     def leave(self, crew: Crew) -> None:
         """Leave all ranks to the next run, without their policy."""
+        if self._config.deepspeed.real_stage(self._config.dtype) == 3:
+            self.close()
+            return
         try:
             self._all("leave")
-        except LearnerDied:  # this run has ended, and the next starts its own
+            fits = self._fits()
+        except (Exception, KeyboardInterrupt):  # this run has ended well, and the next starts its own
             self.close()
             return
         self._forget()
-        crew.leave("learner", self._fits, [Left(*each) for each in zip(self._names, self._ranks, strict=True)])
+        crew.leave("learner", fits, [Left(*each) for each in zip(self._names, self._ranks, strict=True)])
 
     def close(self) -> None:
         """End all ranks."""
@@ -268,23 +286,3 @@ class LearnerGroup:
         found, heard = where(rank), self._health.last_heard(rank) if self._health else ""
         line = ". ".join(filter(None, (told, first.rstrip(". "))))
         return LearnerDied("\n".join([named("; ".join(filter(None, (line, heard))), found), *rest, end_of_log(found)]))
-
-
-def deal(items: Sequence[Item], config: LearnerConfig) -> list[list[list[Item]]]:
-    """For each rank and each optimizer step, its items: the steps are the same whatever the number of ranks."""
-    if len(items) < config.minibatches:
-        raise ValueError(
-            f"learner.minibatches={config.minibatches}: there are only {len(items)} episodes to share among as many "
-            "optimizer steps; lower it or play more episodes"
-        )
-    order = list(range(len(items)))
-    # Groups and lengths come in the order of playing, which must not decide what is learned together.
-    Random(f"{config.seed}/{len(items)}").shuffle(order)
-    # Each part of a mixture is dealt by itself.
-    order.sort(key=lambda index: items[index].part)
-    ranks: list[list[list[Item]]] = [[] for _ in range(config.num_ranks)]
-    for start in range(config.minibatches):
-        chosen = [items[index] for index in order[start :: config.minibatches]]
-        for rank, share in enumerate(balance([item.num_tokens for item in chosen], config.num_ranks)):
-            ranks[rank].append([chosen[index] for index in share])
-    return ranks

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -104,7 +105,7 @@ class Launcher:
 
     def first(self, count: int) -> list[Worker]:
         """The first lives of all places: those that were left, and others beside them."""
-        left = self.crew.take("rollout", self._fits)[:count]
+        left = self.crew.take("rollout", self._fits, lambda actor: actor.start.remote())[:count]
         kept = [Worker(number, 0, each.name, each.actor) for number, each in enumerate(left)]
         return kept + [self.launch(number) for number in range(len(kept), count)]
 
@@ -112,10 +113,11 @@ class Launcher:
         """Leave all of these to the next run; whether they can go on."""
         if not all(each.state in (State.STALE, State.READY) for each in workers):
             return False
-        self.crew.leave("rollout", self._fits, [Left(each.name, each.actor) for each in workers])
-        return True
+        with suppress(OSError):  # the model's folder is gone
+            self.crew.leave("rollout", self._fits(), [Left(each.name, each.actor) for each in workers])
+            return True
+        return False
 
-    @property
     def _fits(self) -> Hashable:
         return self.config.engine.model_dump_json(), self.config.keep_cache, shape_of(self.model)
 

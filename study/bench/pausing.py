@@ -61,8 +61,9 @@ def _rows_of(kept: str, num_pushes: int) -> list[Row]:
             *(f"rollout.keep_cache={kept}", "rollout.max_policy_lag=1"),
         ],
     )
-    actor = ray.remote(_Watched).options(name="rollout-watched", max_concurrency=1000, num_gpus=min(1, look().num_gpus))
-    worker: Any = actor.remote("rollout-watched", str(MODEL), config.rollout)
+    name = f"rollout-watched-{kept}"
+    actor = ray.remote(_Watched).options(name=name, max_concurrency=1000, num_gpus=min(1, look().num_gpus))
+    worker: Any = actor.remote(name, str(MODEL), config.rollout)
     ray.get(worker.start.remote())
     beats, pushes = _watch(worker, config, num_pushes)
     ray.get(worker.close.remote())
@@ -71,12 +72,12 @@ def _rows_of(kept: str, num_pushes: int) -> list[Row]:
         max(after - before for before, after in pairwise(beats) if after > begun and before < ended + AFTER_SECONDS)
         for begun, ended in pushes
     ]
-    name = f"push beside {NUM_DIALOGUES} dialogues, keep_cache={kept}"
+    what = f"push beside {NUM_DIALOGUES} dialogues, keep_cache={kept}"
     return [
-        (f"{name}: an ordinary step", median(steps), "s"),
-        (f"{name}: nothing is drawn, median", median(pauses), "s"),
-        (f"{name}: nothing is drawn, longest", max(pauses), "s"),
-        (f"{name}: until the probe has passed", median(ended - begun for begun, ended in pushes), "s"),
+        (f"{what}: an ordinary step", median(steps), "s"),
+        (f"{what}: nothing is drawn, median", median(pauses), "s"),
+        (f"{what}: nothing is drawn, longest", max(pauses), "s"),
+        (f"{what}: until the probe has passed", median(ended - begun for begun, ended in pushes), "s"),
     ]
 
 

@@ -1,5 +1,6 @@
 """Engines and ranks that a run has left, in the next one: it comes to what it comes to by itself, bit for bit."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from ray.exceptions import RayActorError
 from safetensors.torch import load_file
 
+import cluster.groups.crew as crew_module
 from cluster.config import Config, load_config
 from cluster.errors import Stopped
 from cluster.groups.crew import Crew, Left, shape_of
@@ -20,11 +22,12 @@ from cluster.train_sft import train_sft
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 400
-ONE = ("cluster.num_rollout_workers=1",)
+# With as many threads each, whether both are at work at once or not.
+ONE = ("cluster.num_rollout_workers=1", "cluster.cores_per_run=1")
 TWO = (
     "cluster.num_rollout_workers=2",
     "learner.num_ranks=2",
-    "learner.deepspeed.zero_stage=3",
+    "learner.deepspeed.zero_stage=2",
     "rollout.keep_cache=within_lag",
 )
 CELLS = {
@@ -119,26 +122,53 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
         assert names_of(crew) == set()
 
 
-class Engine:
+class Kept:
     """What was left, whatever it is."""
 
-    def __init__(self) -> None:
-        self.is_closed = False
+    def ready(self, how: str) -> None:
+        if how == "raises":
+            raise MemoryError("something of the last run is in the way")
+        if how == "hangs":
+            time.sleep(1000)
 
-    def close(self) -> None:
-        self.is_closed = True
+    def close(self) -> None: ...
+
+
+def ready(actor: Any) -> Any:
+    return actor.ready.remote("at once")
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_what_does_not_fit_is_ended_and_what_does_is_given_once() -> None:
-    crew, actors = Crew(), [ray.remote(Engine).options(num_cpus=0).remote() for _ in range(3)]
+    crew, actors = Crew(), [ray.remote(Kept).options(num_cpus=0).remote() for _ in range(3)]
     crew.leave("rollout", "one shape", [Left("a", actors[0])])
     crew.leave("learner", "two ranks", [Left("b", actors[1]), Left("c", actors[2])])
-    assert [each.name for each in crew.take("learner", "two ranks")] == ["b", "c"]
-    assert crew.take("learner", "two ranks") == ()
-    assert crew.take("rollout", "another shape") == ()
+    assert [each.name for each in crew.take("learner", lambda: "two ranks", ready)] == ["b", "c"]
+    assert crew.take("learner", lambda: "two ranks", ready) == ()
+    assert crew.take("rollout", lambda: "another shape", ready) == ()
     assert not is_alive(actors[0])
     assert is_alive(actors[1]) and is_alive(actors[2])
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+@pytest.mark.parametrize("how", ["raises", "hangs", "is dead"])
+def test_what_does_not_get_ready_is_ended_with_the_others(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "READY_SECONDS", 3.0)
+    crew = Crew()
+    actors: list[Any] = [ray.remote(Kept).options(num_cpus=0).remote() for _ in range(2)]
+    ray.get([ready(actor) for actor in actors])
+    crew.leave("rollout", "one shape", [Left("a", actors[0]), Left("b", actors[1])])
+    if how == "is dead":
+        ray.kill(actors[1])
+    assert crew.take("rollout", lambda: "one shape", lambda actor: actor.ready.remote(how)) == ()
+    assert not any(is_alive(actor) for actor in actors)
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_ranks_are_not_left_where_deepspeed_keeps_what_they_had(tmp_path: Path) -> None:
+    with Crew() as crew:
+        trained("sft", tmp_path, *ONE, "learner.deepspeed.zero_stage=3", "cluster.iterations=1", crew=crew)
+        assert names_of(crew) == {"sft-rollout-0"}
 
 
 def test_policies_that_differ_by_weights_alone_have_one_shape(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from cluster.config import load_config
-from cluster.groups.learner_group import deal
+from cluster.groups.dealing import deal
 from cluster.iteration.imitated import spread
 from cluster.iteration.played import items_of
 from cluster.iteration.rows import parts_row
