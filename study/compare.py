@@ -133,8 +133,8 @@ def _resolved(config: Config, *, has_start: bool) -> dict[str, Any]:
     """All options that decide what a cell is, those of suites with the defaults of their environments, which an arm
     with an `env` of its own writes out."""
     options = config.model_dump(mode="json", by_alias=True, exclude={"compare"})
-    for place in ("folder", "cache_folder"):
-        options["cluster"].pop(place)
+    for where in ("folder", "cache_folder"):
+        options["cluster"].pop(where)
     options["learner"]["model"] = None if has_start else str(Path(config.learner.model or "").resolve())
     for name, (env, verifier) in suite_environments(config).items():
         asked = {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}

@@ -6,9 +6,9 @@ many a short run.
         train_rl(second, crew=crew)     goes on with those that fit, and ends the others
 
 An engine fits where nothing but the weights differs, and plays nothing until it has those of its new learner; ranks fit
-where there are as many for a model of one shape, and keep nothing but their process. What does not get ready for the next
-run is ended, and others are started. Where engines and ranks take turns on GPUs, both are started anew: what one leaves
-there the other has no room for. So are ranks at ZeRO 3, where DeepSpeed never lets go of a model.
+where there are as many for a model of one shape, and keep nothing but their process. What does not get ready for the
+next run is ended, and others are started. Where engines and ranks take turns on GPUs, both are started anew: what one
+leaves there the other has no room for. So are ranks at ZeRO 3, where DeepSpeed never lets go of a model.
 """
 
 import hashlib
