@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from cluster.config import Config, parse_config, suite_environments
+from cluster.config import Config, load_words, parse_config, suite_environments
 from cluster.errors import ConfigError
 from envs.catalog import find_environment
 from study.cells import TASKS_BETWEEN_SEEDS, Cell, Study
@@ -251,3 +251,13 @@ def test_a_cell_that_was_made_otherwise_is_told_by_what(tmp_path: Path) -> None:
     (start.folder / "config.yaml").unlink()
     with pytest.raises(ConfigError, match=r"init_seed0.config.yaml is not there"):
         require_same(sft)
+
+
+@pytest.mark.parametrize("feedback", ["full", "outcome", "none"])
+def test_what_the_verifier_says_is_the_same_in_all_arms_and_suites_whatever_they_ask(feedback: str) -> None:
+    transfer = Path(__file__).parents[3] / "configs" / "nano" / "transfer.yaml"
+    cells = cells_of(load_words([str(transfer), f"verifier.feedback={feedback}"]))
+    assert len({cell.config.env.name for cell in cells}) == 3
+    for cell in cells:
+        assert cell.config.verifier.feedback == feedback
+        assert {verifier.feedback for _, verifier in suite_environments(cell.config).values()} == {feedback}
