@@ -63,7 +63,7 @@ class VllmEngine:
         self._update_is_open = False
         self._asleep: list[str] = []
         self._phase = Phase()
-        self._keeps_cache, self._is_proven = keeps_cache, False
+        self._keeps_cache, self._is_anew = keeps_cache, False
 
     @classmethod
     async def start(
@@ -88,13 +88,12 @@ class VllmEngine:
         return engine
 
     async def begin_anew(self) -> None:
-        """Be as after `start`, but that nobody may play until weights have come: those that are here are not his."""
+        """Be as after `start`, but that nobody may play until weights have come: those that are here are another's."""
         self._settled.clear()
         self._trouble = None
-        self._version, self._is_proven = FIRST_VERSION, False
+        self._version, self._is_anew = FIRST_VERSION, True
         await self._llm.abort(list(self._running))
         with self._named_errors("it was made ready for another learner"):
-            await self._llm.reset_prefix_cache(reset_running_requests=True)
             await self._llm.update_weight_version(str(FIRST_VERSION))
 
     @property
@@ -192,7 +191,7 @@ class VllmEngine:
             await self._llm.finish_weight_update(weight_version=str(version))
             self._update_is_open = False
             # What weights of another learner have left behind bears the same versions.
-            if not self._keeps_cache or not self._is_proven:
+            if not self._keeps_cache or self._is_anew:
                 await self._llm.reset_prefix_cache(reset_running_requests=True)
             await self._llm.reset_encoder_cache()
             await self.wake()  # until here the learner and the loading may need the room
@@ -204,7 +203,7 @@ class VllmEngine:
         gap = largest_gap(await self.score(expected.prompts), expected.logprobs)
         is_whole = expected.digest is None or expected.digest == sum((await self.digests()).values()) % WHOLE
         if gap <= expected.tolerance and self._version == expected.version and is_whole:
-            self._trouble, self._is_proven = None, True
+            self._trouble, self._is_anew = None, False
             self._settled.set()
             return gap
         self._trouble = PolicyMismatch(

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,7 +49,6 @@ class Crew:
         """`goes_on`: whether there may be another run."""
         self.goes_on = goes_on
         self._left: dict[Role, tuple[Hashable, Sequence[Left]]] = {}
-        self._asked: Placement | None = None
         self._reserved: Placement | None = None
         self._room = ExitStack()
 
@@ -61,10 +60,9 @@ class Crew:
 
     def room(self, placement: Placement, timeout_seconds: float) -> Placement:
         """The placement with Ray's group behind it; what was left in another is ended first."""
-        if self._reserved is None or self._asked != placement:
+        if self._reserved is None or replace(self._reserved, group=None) != placement:
             self.close()
             self._reserved = self._room.enter_context(reserved(placement, timeout_seconds))
-            self._asked = placement
         return self._reserved
 
     def leave(self, role: Role, fits: Hashable, left: Sequence[Left]) -> None:

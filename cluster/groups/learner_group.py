@@ -99,19 +99,9 @@ class LearnerGroup:
             group._places = group._all("place")
         except BaseException as error:
             group.close()
-            if not left or not isinstance(error, Exception):
-                raise
-            # It may be for what is left of a policy before.
-            return cls.start(
-                config,
-                temperature,
-                resources=resources,
-                threads=threads,
-                timeout_seconds=timeout_seconds,
-                start_seconds=start_seconds,
-                prefix=prefix,
-                health=health,
-            )
+            if left and isinstance(error, Exception):  # it may be for what is left of a policy before
+                raise LearnerDied(f"learner ranks that a run before had left did not start: {error}") from error
+            raise
         group._names = names
         for number, rank in enumerate(ranks):
             if health is not None:

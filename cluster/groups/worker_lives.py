@@ -260,15 +260,15 @@ class WorkerLives:
                 self._adopt(self.receivers([worker]))
                 self.becomes(worker, State.READY)
 
-    def settle(self, number: int = 1) -> None:
-        """Wait until so many can take part in an update; others may wait for room for as long as they like."""
+    def settle(self) -> None:
+        """Wait until one can take part in an update; others may wait for room for as long as they like."""
         ends = time.monotonic() + self.limits.start_seconds
-        while len(self.started) < number:
+        while not self.started:
             self.raise_trouble()
             check_stop()
             if time.monotonic() > ends:
                 seconds = f"{self.limits.start_seconds:.0f} s (cluster.start_timeout_seconds)"
-                raise RunError(f"{len(self.started)} rollout workers of {number} have started after {seconds}")
+                raise RunError(f"no rollout worker has started after {seconds}")
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     @property

@@ -105,6 +105,7 @@ class Launcher:
 
     def first(self, count: int) -> list[Worker]:
         """The first lives of all places: those that were left, and others beside them."""
+        # A start that has been made does no harm a second time, when all are started.
         left = self.crew.take("rollout", self._fits, lambda actor: actor.start.remote())[:count]
         kept = [Worker(number, 0, each.name, each.actor) for number, each in enumerate(left)]
         return kept + [self.launch(number) for number in range(len(kept), count)]

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import torch
 
-from rollout.engine import Completion, Prompt, Sampling
+from rollout.engine import Completion, EngineState, Prompt, Sampling
 from rollout.episode import VersionSpan
 from tests.integration.test_weight_transfer import learn, straddling
 from tests.support.engines import CONFIG, Pair, gap, running, transformers_logprobs
@@ -83,6 +83,26 @@ async def test_a_dialogue_finds_its_own_and_a_new_one_finds_none_that_older_weig
     assert gap(anew, transformers_logprobs(keeping.module, keeping.tokenizer, LONG, anew)) < 1e-5
     again = await keeping.engine.generate(keeping.prompt(LONG), sampling)
     assert cached[2] > 0 and again.token_ids == anew.token_ids
+
+
+async def test_nothing_that_another_learner_s_weights_made_is_left_under_the_versions_of_the_next(
+    keeping: Pair, cached: list[int]
+) -> None:
+    sampling = Sampling(max_tokens=8, seed=1)
+    await keeping.engine.generate(keeping.prompt(LONG), sampling)
+    await keeping.engine.begin_anew()
+    assert keeping.engine.state is EngineState.STALE
+    waiting = asyncio.create_task(keeping.engine.generate(keeping.prompt(LONG), sampling))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    keeping.version -= 1  # the next push bears the version that the last one bore
+    learn(keeping.module, 99)
+    await keeping.send()
+    assert await keeping.verify() < 1e-5
+    cached.clear()
+    answer = await waiting
+    assert cached[0] == 0
+    assert gap(answer, transformers_logprobs(keeping.module, keeping.tokenizer, LONG, answer)) < 1e-5
 
 
 async def test_an_answer_that_waited_through_an_update_says_what_it_may_have_read(keeping: Pair) -> None:

@@ -353,6 +353,14 @@ def test_a_broken_model_is_told(tmp_path: Path, broken: dict[str, bytes], messag
         read_architecture(folder)
 
 
+def test_on_a_gpu_there_is_room_for_what_the_allocator_keeps_while_a_rank_learns() -> None:
+    rows = plan_of_paper("gp_l", ON_GPUS[0], "rl").memory[0].rows
+    [kept] = [row for row in rows if "allocator" in row.what]
+    others = [row for row in rows if row.what.startswith("learner: ") and row is not kept]
+    assert kept.playing == 0
+    assert kept.learning == pytest.approx(0.05 * sum(row.learning for row in others))
+
+
 def test_what_cannot_fit_is_refused_with_what_would_help() -> None:
     one_gpu = CONFIGS / "hardware" / "one_gpu.yaml"
     plan = plan_of_paper("gp_l", one_gpu, "rl")
