@@ -27,6 +27,9 @@ from study.progress import StudyProgress
 CellRunner = Callable[[Cell, StopRequest], None]
 """Trains a cell until it ends or is asked to stop."""
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_CLOSE = 5 * CLOSE_SECONDS
+"""How long a lane may take to end its engines and give its room back: Ray keeps the room of an actor that is killed for
+as long as its driver lives."""
 SHARE_OF_STOP = 0.8
 """How much of the time that a stop may take a cell has; the rest is for hearing of it and for closing."""
 
@@ -123,9 +126,9 @@ class _Lane:
             raise
 
     def close(self) -> None:
-        """End the actor and, with it, its engines and ranks."""
+        """End the actor and, before it, its engines and ranks."""
         if self._actor is not None:
-            ray.wait([self._actor.close.remote()], timeout=CLOSE_SECONDS)
+            ray.wait([self._actor.close.remote()], timeout=SECONDS_TO_CLOSE)
             ray.kill(self._actor)
             self._actor = None
 

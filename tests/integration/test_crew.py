@@ -15,13 +15,19 @@ import cluster.groups.crew as crew_module
 from cluster.config import Config, load_config
 from cluster.errors import Stopped
 from cluster.groups.crew import Crew, Left, shape_of
+from cluster.planning.hardware import Hardware
+from cluster.planning.placement import place
 from cluster.record.run_directory import RunDirectory
 from cluster.stopping import StopRequest
 from cluster.train_rl import train_rl
 from cluster.train_sft import train_sft
+from study import side_by_side
+from study.cells import Study
+from study.side_by_side import _Making
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 400
+CPUS = Hardware(num_nodes=1, gpus_per_node=0, gpu_memory_gib=0, cores_per_node=2, memory_gib=8)
 # With as many threads each, whether both are at work at once or not.
 ONE = ("cluster.num_rollout_workers=1", "cluster.cores_per_run=1")
 TWO = (
@@ -77,10 +83,13 @@ def names_of(crew: Crew) -> set[str]:
 
 
 def is_alive(actor: Any) -> bool:
-    try:
-        ray.get(actor.__ray_ready__.remote(), timeout=60)
-    except RayActorError:
-        return False
+    """One that has just been ended may take a moment."""
+    for _ in range(20):
+        try:
+            ray.get(actor.__ray_ready__.remote(), timeout=60)
+        except RayActorError:
+            return False
+        time.sleep(0.1)
     return True
 
 
@@ -162,6 +171,43 @@ def test_what_does_not_get_ready_is_ended_with_the_others(how: str, monkeypatch:
         ray.kill(actors[1])
     assert crew.take("rollout", lambda: "one shape", lambda actor: actor.ready.remote(how)) == ()
     assert not any(is_alive(actor) for actor in actors)
+
+
+class SlowToEnd:
+    """An engine that does not end before it is killed."""
+
+    def close(self) -> None:
+        time.sleep(1000)
+
+
+class HoldsRoom(_Making):
+    """Runs that have left an engine, and the room that it is in."""
+
+    def train(self, cell: Any) -> None:
+        self._crew.room(place(load_config([ROOT / "configs" / "smoke.yaml"], ["cluster.cores_per_run=2"]), CPUS), 60.0)
+        actor: Any = ray.remote(SlowToEnd).options(num_cpus=0).remote()
+        ray.get(actor.__ray_ready__.remote())
+        self._crew.leave("rollout", "a shape", [Left("a", actor)])
+
+    def close(self) -> None:
+        time.sleep(0.5)  # a machine that has much to do
+        super().close()
+
+
+@pytest.mark.timeout(TIMEOUT_SECONDS)
+def test_a_lane_gives_its_room_back_however_long_its_engines_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "_Making", HoldsRoom)
+    study = Study.of(load_config([ROOT / "configs" / "smoke.yaml"], ["compare.arms={a: {command: sft}}"]), tmp_path)
+    before, lane = ray.available_resources()["CPU"], side_by_side._Lane(0)
+    lane.train(study.cells[0], StopRequest(10.0))
+    held = ray.available_resources()["CPU"]
+    lane.close()
+    deadline = time.monotonic() + 30
+    while ray.available_resources()["CPU"] < before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (held, ray.available_resources()["CPU"]) == (before - 2, before)
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)

@@ -79,6 +79,7 @@ def test_episodes_come_to_the_learners_host_while_others_still_play(nodes: None,
         (tmp_path / "go on").touch()
         last = next(episodes)
         stream.send(last)
+        stream.flush()
         while hosts(last) != {learner, elsewhere}:
             time.sleep(0.05)
 
