@@ -251,7 +251,7 @@ def _suite(
     key: str, suite: SuiteConfig, env: EnvConfig, verifier: VerifierConfig
 ) -> tuple[SuiteEnvironment | None, list[str]]:
     is_other = suite.env.get("name", env.name) != env.name
-    scored = verifier.model_dump(mode="json", include=SAID if is_other else None)
+    scored = verifier.model_dump(mode="json", include=SAID if is_other else None, exclude={"noise"})
     base = {} if is_other else env.model_dump(mode="json")
     shown, faults = _environment(f"{key}.env", overlaid(base, suite.env))
     scoring, of_verifier = _validated(f"{key}.verifier", VerifierConfig, overlaid(scored, suite.verifier))

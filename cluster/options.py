@@ -100,6 +100,8 @@ class ClusterConfig(_Options):
     """The seed of the first training task; the others count on from it."""
     evaluate_every: int = Field(default=0, ge=0)
     """Iterations between evaluations; 0 for none but the first and the last."""
+    evaluate_at: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Behind which iterations the policy is evaluated besides, as in `[10, 20, 40, 80, 160]`."""
     evaluate_at_start: bool = True
     """Whether the initial policy is evaluated."""
     evaluate_at_end: bool = True
@@ -110,6 +112,11 @@ class ClusterConfig(_Options):
     """How many of the newest checkpoints are kept, besides the best."""
     export_every: int = Field(default=0, ge=0)
     """Iterations between exports of the policy as a Hugging Face folder; 0 for the final one alone."""
+    export_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Behind which iterations the policy is exported besides."""
+    until: dict[str, float] = {}
+    """Training ends, before `iterations` or `budget` is over, with the first evaluation in which each of these measures
+    is at least this, as in `{validation/success: 0.8}`; of losses and other faults, at most this."""
     transcripts_every: int = Field(default=10, ge=0)
     """Iterations of `rl` between transcripts to read: the best, the worst and some other episodes. Failed ones are
     written whenever there are any. 0 for no transcripts of training; evaluations always write theirs."""
@@ -178,6 +185,8 @@ class SuiteConfig(_Options):
     """What figures call it; its name where there is none."""
     episodes: int | None = Field(default=None, ge=1)
     """How many tasks; as `evaluation.episodes` where not set."""
+    samples_per_task: int | None = Field(default=None, ge=1)
+    """How often each task is played; as `evaluation.samples_per_task` where not set."""
     split: Literal["train", "validation", "test"] = "test"
     """Which split of the tasks."""
     only_at_end: bool = False
@@ -207,7 +216,7 @@ class EvaluationConfig(_Options):
     samples_per_task: int = Field(default=1, ge=1)
     """How often each task is played; several give pass@k."""
     pass_at: tuple[int, ...] = ()
-    """For which k the chance is estimated that one of k samples is right; each at most `samples_per_task`."""
+    """For which k the chance is estimated that one of k samples is right, in suites that have so many of a task."""
     generalisation_loss: int = Field(default=0, ge=0)
     """On how many held-out demonstrations the cross-entropy is measured."""
     kl_to_start: int = Field(default=0, ge=0)
@@ -234,9 +243,14 @@ class EvaluationConfig(_Options):
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:
-        if self.pass_at and max(self.pass_at) > self.samples_per_task:
+        most = max([self.samples_per_task, *map(self.samples_of, self.suites)])
+        if self.pass_at and max(self.pass_at) > most:
             raise ValueError(f"pass_at {max(self.pass_at)} needs samples_per_task of at least as many")
         return self
+
+    def samples_of(self, suite: str) -> int:
+        """How often each task of a suite is played."""
+        return self.suites[suite].samples_per_task or self.samples_per_task
 
     def wanted(self, *, is_final: bool) -> list[tuple[str, float]]:
         """Each suite with each temperature that it is to be played at, the final policy at more than the others."""
@@ -251,8 +265,8 @@ class EvaluationConfig(_Options):
 
     def num_episodes(self, *, is_final: bool) -> int:
         """How many episodes that is."""
-        played = [self.suites[name] for name, _ in self.wanted(is_final=is_final)]
-        return self.samples_per_task * sum(suite.episodes or self.episodes for suite in played)
+        played = [name for name, _ in self.wanted(is_final=is_final)]
+        return sum(self.samples_of(name) * (self.suites[name].episodes or self.episodes) for name in played)
 
 
 def without_nulls(given: Any) -> Any:

@@ -36,6 +36,8 @@ def train_rl(
         while run.goes_on():
             with run.supervisor.iteration():
                 run.evaluate_if_due()
+                if run.is_over:
+                    continue
                 run.push()
                 with run.phase("rollout"):
                     played = ahead.next(run.iteration)

@@ -26,6 +26,8 @@ def train_sft(
         while run.goes_on():
             with run.supervisor.iteration():
                 run.evaluate_if_due()
+                if run.is_over:
+                    continue
                 items = demonstrations.of_step(run.iteration)
                 report = run.learn(items)
                 run.charge_update(report, items)

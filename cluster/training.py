@@ -19,6 +19,7 @@ from cluster.groups.crew import Crew
 from cluster.groups.streaming import EpisodeStream, away
 from cluster.iteration.rows import counted, token_shares
 from cluster.measuring.choosing import best_metric, noted
+from cluster.measuring.due import has_arrived, is_exported, is_measured
 from cluster.measuring.evaluate import Evaluator
 from cluster.planning.demonstration_checks import left_out_routes
 from cluster.planning.disk_checks import expected_checkpoint_bytes
@@ -110,11 +111,19 @@ class Training:
 
     @property
     def is_over(self) -> bool:
-        """Whether all iterations are made, or the budget is met as nearly as whole iterations can."""
+        """Whether all iterations are made, the budget is met as nearly as whole iterations can, or the policy is as
+        good as it was to become."""
         cluster = self.config.cluster
-        if self.iteration >= cluster.iterations:
+        if self.iteration >= cluster.iterations or self._has_arrived():
             return True
         return bool(cluster.budget) and self.ledger.is_nearest(cluster.budget, cluster.ledger, self.iteration)
+
+    def _has_arrived(self) -> bool:
+        return bool(self.config.cluster.until) and has_arrived(self.config, self._measured())
+
+    def _measured(self) -> list[dict[str, Any]]:
+        """The evaluations of the present policy."""
+        return [row for row in self.directory.rows("evaluations") if row["iteration"] == self.iteration]
 
     def _spent(self) -> float:
         return self.ledger.totals()[self.config.cluster.ledger]
@@ -162,14 +171,9 @@ class Training:
 
     def evaluate_if_due(self) -> None:
         """Measure the present policy on all suites, where the config says so for this iteration."""
-        cluster = self.config.cluster
-        is_due = cluster.evaluate_at_start and self.iteration == 0
-        is_due |= cluster.evaluate_at_end and self.is_over
-        is_due |= bool(cluster.evaluate_every) and self.iteration % cluster.evaluate_every == 0
-        if cluster.budget and cluster.evaluations:
-            done = {row["iteration"] for row in self.directory.rows("evaluations")} - {0}
-            is_due |= self._spent() * cluster.evaluations >= cluster.budget * (len(done) + 1)
-        if is_due:
+        done = {row["iteration"] for row in self.directory.rows("evaluations")} - {0}
+        spent, cluster = self._spent(), self.config.cluster
+        if is_measured(cluster, self.iteration, is_over=self.is_over, spent=spent, num_measured=len(done)):
             self.evaluate()
         every = self.config.evaluation.kl_every
         if every and self.iteration and self.iteration % every == 0 and not self.is_over:
@@ -180,13 +184,8 @@ class Training:
             self._charge_evaluation(played, self.row["seconds/distance"])
 
     def evaluate(self, *, is_final: bool = False) -> None:
-        """Measure the present policy on all suites, where that has not been done; those that wait for the end too, if
-        it is the last one or is said to be."""
-        done = {
-            (row["suite"], float(row["temperature"]))
-            for row in self.directory.rows("evaluations")
-            if row["iteration"] == self.iteration
-        }
+        """Measure the present policy on all suites where it was not, on those that wait for the end if it is that."""
+        done = {(row["suite"], float(row["temperature"])) for row in self._measured()}
         wanted = [pair for pair in self.config.evaluation.wanted(is_final=is_final or self.is_over) if pair not in done]
         if not wanted:
             return
@@ -221,11 +220,10 @@ class Training:
         for told in self._alerts.heard(self.row):
             self.progress.say(f"iteration {self.iteration}: {told}")
         self.row = {}
-        cluster = self.config.cluster
-        if cluster.export_every and self.iteration % cluster.export_every == 0:
-            self.actors.learner.export(self.directory.path / "exports" / f"iteration_{self.iteration:06d}")
+        if is_exported(self.config.cluster, self.iteration):
+            self.actors.learner.export(self.directory.export_of(self.iteration))
         self._note_state()
-        if self.iteration % cluster.checkpoint_every == 0 or self.is_over:
+        if self.iteration % self.config.cluster.checkpoint_every == 0 or self.is_over:
             with self.phase("checkpoint"):
                 self.save()
                 if self.is_over:
@@ -256,6 +254,8 @@ class Training:
     def finish(self) -> None:
         """Evaluate the last policy and leave it as a Hugging Face folder."""
         self.evaluate_if_due()
+        if self._has_arrived():
+            self.save(wait=True)  # what no one knew to be the last
         with self.phase("export"):
             self.actors.learner.export(self.directory.path / POLICY_FOLDER)
         self.directory.end(self.iteration)

@@ -21,6 +21,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from envs.protocol import Env, EnvConfig, OpenEpisode, Question, Split
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, Prompt, RolloutEngine, Sampling
 from rollout.episode import Episode, EpisodeEnd, Turn
+from rollout.noise import judged
 from rollout.transcript import ChatTokens, Transcript
 from verifier.config import VerifierConfig
 from verifier.protocol import Verdict
@@ -63,6 +65,18 @@ class Round:
     """At which they are drawn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How tasks of one kind are played."""
+
+    env: Env
+    """Who asks."""
+    temperature: float
+    """At which answers are drawn."""
+    noise: float = 0.0
+    """With which chance they are judged the other way round."""
+
+
 class _EnvironmentFailed(Exception):
     """The environment or the verifier raised; the cause is what it raised."""
 
@@ -89,6 +103,12 @@ class _Play:
     turns: list[Turn] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
 
+    @property
+    def turn(self) -> str:
+        """Names what is answered now, in this play and no other."""
+        task = self.task
+        return f"{task.draw}/{task.split}/{task.seed}/{task.sample}/{len(self.turns)}"
+
     def ended(self, env: Env, end: EpisodeEnd, error: str | None = None) -> Episode:
         part, asks = part_of(env, self.task.seed)
         return Episode(
@@ -109,25 +129,25 @@ async def play_tasks(
     env: Env, engine: RolloutEngine, chat: ChatTokens, tasks: Iterable[Task], config: RolloutConfig
 ) -> AsyncIterator[Episode]:
     """Every task once, in the order in which they end; at most `episodes_in_flight` at a time."""
-    ways = {"": (env, config.temperature)}
+    ways = {"": Way(env, config.temperature)}
     async with aclosing(play_rounds(ways, engine, chat, (replace(task, round="") for task in tasks), config)) as played:
         async for _, episode in played:
             yield episode
 
 
 async def play_rounds(
-    ways: Mapping[str, tuple[Env, float]],
+    ways: Mapping[str, Way],
     engine: RolloutEngine,
     chat: ChatTokens,
     tasks: Iterable[Task],
     config: RolloutConfig,
 ) -> AsyncGenerator[tuple[Task, Episode]]:
-    """The same, each task with its episode: `ways` has for each round who asks, and the temperature."""
+    """The same, each task with its episode: `ways` has for each round how it is played."""
     waiting = iter(tasks)
     threads = ThreadPoolExecutor(config.environment_threads, thread_name_prefix="environment")
     players = {
-        name: _Player(env, engine, chat, config.model_copy(update={"temperature": temperature}), threads)
-        for name, (env, temperature) in ways.items()
+        name: _Player(way, engine, chat, config.model_copy(update={"temperature": way.temperature}), threads)
+        for name, way in ways.items()
     }
     playing: set[asyncio.Task[tuple[Task, Episode]]] = set()
     try:
@@ -151,9 +171,10 @@ class _Player:
     """What all episodes of one round share."""
 
     def __init__(
-        self, env: Env, engine: RolloutEngine, chat: ChatTokens, config: RolloutConfig, threads: Executor
+        self, way: Way, engine: RolloutEngine, chat: ChatTokens, config: RolloutConfig, threads: Executor
     ) -> None:
-        self._env, self._engine, self._chat, self._config, self._threads = env, engine, chat, config, threads
+        self._env, self._noise = way.env, way.noise
+        self._engine, self._chat, self._config, self._threads = engine, chat, config, threads
 
     async def play(self, task: Task) -> tuple[Task, Episode]:
         """One episode, whatever becomes of it."""
@@ -180,10 +201,9 @@ class _Player:
         return EpisodeEnd.SOLVED if episode.solved else EpisodeEnd.OUT_OF_ATTEMPTS
 
     def _sampling(self, play: _Play) -> Sampling:
-        task, seed = play.task, None
-        if task.draw is not None:
-            words = f"{task.draw}/{task.split}/{task.seed}/{task.sample}/{len(play.turns)}"
-            seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:7])
+        seed = None
+        if play.task.draw is not None:
+            seed = int.from_bytes(hashlib.sha256(play.turn.encode()).digest()[:7])
         return Sampling(max_tokens=self._config.max_answer_tokens, temperature=self._config.temperature, seed=seed)
 
     async def _aside(self, call: Callable[..., ResultT], *arguments: Any) -> ResultT:
@@ -216,7 +236,9 @@ class _Player:
         """Record the turn; the next question goes along, since every hop between threads costs."""
         play.transcript.hear(completion)
         answer = self._chat.words(completion.token_ids)
-        verdict = self._env.verifier.judge(answer, asked.question.reference)
+        verifier, generator = self._env.verifier, Random(f"noise/{play.turn}")
+        verdict = verifier.judge(answer, asked.question.reference)
+        verdict = judged(verdict, self._noise, generator, verifier, asked.question, episode)
         following = episode.next_question(answer, verdict)
         play.turns.append(_turn(asked, completion, answer, verdict))
         return None if following is None else self._ask(play, episode, following)

@@ -14,9 +14,7 @@ from math import sqrt
 from statistics import NormalDist, fmean
 
 from rollout.episode import Episode, EpisodeEnd, Turn
-from verifier.protocol import Verdict
-
-_UNSCORED = "attempts_exceeded"
+from verifier.protocol import UNSCORED, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def score_episodes(episodes: Sequence[Episode]) -> Scores:
     """The scores of episodes of one environment, in any order."""
     played = [episode for episode in episodes if episode.end is not EpisodeEnd.FAILED]
     turns = [turn for episode in played for turn in episode.turns]
-    scored = [turn for turn in turns if turn.verdict.outcome != _UNSCORED]
+    scored = [turn for turn in turns if turn.verdict.outcome != UNSCORED]
     right = [turn for turn in scored if turn.verdict.correct]
     ends = Counter(episode.end for episode in episodes)
     checks = _check_rates(turn.verdict for turn in scored)
@@ -168,7 +166,7 @@ def _solved_steps(episode: Episode) -> dict[int, bool]:
     """For each step that was asked about, whether one of its answers was right."""
     solved: dict[int, bool] = {}
     for turn in episode.turns:
-        if turn.verdict.outcome != _UNSCORED:
+        if turn.verdict.outcome != UNSCORED:
             solved[turn.step] = solved.get(turn.step, False) or turn.verdict.correct
     return solved
 

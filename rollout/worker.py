@@ -27,7 +27,7 @@ from rollout.config import RolloutConfig
 from rollout.engine import EngineError, EngineState
 from rollout.engine_stats import Meter, WorkerStats
 from rollout.episode import Episode, EpisodeEnd
-from rollout.play import Round, Task, play_rounds
+from rollout.play import Round, Task, Way, play_rounds
 from rollout.probe import ProbeExpectation
 from rollout.receivers import own_place
 from rollout.sign import Phase, Sign
@@ -157,8 +157,9 @@ class RolloutWorker:
         rounds = {"": Round(env=env, verifier=verifier, temperature=config.temperature), **rounds}
         ways = {}
         for name in {task.round for task in tasks}:
-            asks = await asyncio.to_thread(shared_environment, rounds[name].env, rounds[name].verifier)
-            ways[name] = asks, rounds[name].temperature
+            asked = rounds[name]
+            asks = await asyncio.to_thread(shared_environment, asked.env, asked.verifier)
+            ways[name] = Way(asks, asked.temperature, asked.verifier.noise)
         async with aclosing(play_rounds(ways, self.engine, self._chat, tasks, config)) as ended:
             async for task, episode in ended:
                 played = Played.of(episode, self._chat, task.round)

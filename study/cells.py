@@ -5,7 +5,8 @@
 
 An arm with an `env` of its own trains on that, and is measured on the suites that all are.
 `compare.sweep` multiplies arms: with `{env.max_attempts: [1, 3]}`, the arm `rl` becomes `rl_max_attempts_1` and
-`rl_max_attempts_3`. Keys under `init.` multiply what the arms start from.
+`rl_max_attempts_3`. Keys under `init.` multiply what the arms start from. Which run that is, and which of its
+iterations, is read in study/starts.py.
 """
 
 import hashlib
@@ -18,15 +19,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from cluster.compare_options import ArmConfig, CompareConfig
+from cluster.compare_options import INIT, ArmConfig, CompareConfig
 from cluster.config import Config, load_words, overlaid, overrides_in, parse_config, suite_environments
 from cluster.errors import ConfigError
 from cluster.faults import hint
-from cluster.record.run_directory import POLICY_FOLDER
+from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
 from study.selection import check_selection
+from study.starts import KEY, check_steps, in_order, kept, start_of, steps_of, swept_starts
 from verifier.config import SAID
 
-INIT = "init"
 TASKS_BETWEEN_SEEDS = 10_000_000
 """Seeds of a study draw their tasks from ranges of their own."""
 
@@ -44,6 +45,8 @@ class Cell:
     seed: int
     start: Self | None
     """The cell whose policy it begins from; None for `learner.model`."""
+    step: int | None = None
+    """Behind which iteration of that; None for its end."""
     values: Mapping[str, Any]
     """What the sweep has set, by key."""
     config: Config
@@ -61,6 +64,19 @@ class Cell:
         """What it leaves for others to start from."""
         return self.folder / POLICY_FOLDER
 
+    def policy_at(self, step: int | None) -> Path:
+        """What it was behind an iteration; None for its end."""
+        if step == 0:
+            return Path(self.config.learner.model or "")
+        return self.policy if step is None else RunDirectory(self.folder).export_of(step)
+
+    @property
+    def start_name(self) -> str | None:
+        """What it begins from, as the configuration names it."""
+        if self.start is None:
+            return None
+        return self.start.name if self.step is None else f"{self.start.name}@{self.step}"
+
     @property
     def planned_config(self) -> Config:
         """What can be planned before its start has been made: with the model that the start itself begins from."""
@@ -76,7 +92,9 @@ class Cell:
         for place in ("folder", "cache_folder"):
             made["cluster"].pop(place)
         model = str(Path(self.config.learner.model or "").resolve())
-        made["learner"]["model"] = model if self.start is None else self.start.digest
+        if self.start is not None:
+            model = self.start.digest if self.step is None else f"{self.start.digest}@{self.step}"
+        made["learner"]["model"] = model
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -109,13 +127,23 @@ class Study:
 
 def _cells_of_seed(config: Config, folder: Path, seed: int, of_init: Mapping[str, Sequence[Any]]) -> Iterator[Cell]:
     study = config.compare
-    starts: list[Cell | None] = [None]
-    if study.init is not None:
-        starts = [_cell(config, folder, seed, INIT, study.init, values) for values in _combinations(of_init)]
-        yield from filter(None, starts)
     of_arms = {key: values for key, values in study.sweep.items() if key not in of_init}
-    for start, (arm, options), values in product(starts, study.arms.items(), _combinations(of_arms)):
-        yield _cell(config, folder, seed, arm, options, {**(start.values if start else {}), **values}, start)
+    swept_starts(study)
+    # By name, and by what the sweep has set: an arm begins from the variant of its own values.
+    made: dict[tuple[str, str], Cell] = {}
+    if study.init is not None:
+        for values in _combinations(of_init):
+            made[INIT, str(values)] = cell = _cell(config, folder, seed, INIT, study.init, values)
+            yield cell
+    for of_start in _combinations(of_init):
+        for (arm, options), of_arm in product(in_order(study), _combinations(of_arms)):
+            values = {**of_start, **of_arm}
+            start = start_of(of_arm.get(KEY, options.start), f"{_key(arm)}.{KEY}", study)
+            begins = made[start.name, str(of_start if start.name == INIT else values)] if start else None
+            made[arm, str(values)] = cell = _cell(
+                config, folder, seed, arm, options, values, begins, start.step if start else None
+            )
+            yield cell
 
 
 def _cell(
@@ -126,10 +154,12 @@ def _cell(
     options: ArmConfig,
     values: Mapping[str, Any],
     start: Cell | None = None,
+    step: int | None = None,
 ) -> Cell:
     """`values` are what the sweep has set in all, its start's included."""
     is_init = arm == INIT
     varied = {key.removeprefix(f"{INIT}."): value for key, value in values.items() if _is_of_init(key) == is_init}
+    varied.pop(KEY, None)
     name = _name(arm, varied if is_init else values)
     study, first, of_run = config.compare, seed * TASKS_BETWEEN_SEEDS, f"{name}_seed{seed}"
     changes: dict[str, Any] = {
@@ -143,15 +173,20 @@ def _cell(
         changes["cluster"] |= _budget(study)
     if start is not None:
         changes["cluster"]["evaluate_at_start"] = False  # it was measured when it was made
-        changes["learner"]["model"] = str(start.policy)
+        changes["learner"]["model"] = str(start.policy_at(step))
+    steps = steps_of(arm, study)
+    layers = [changes, options.options, *_nested(varied), {"cluster": kept(steps)}]
+    made = _overlaid(config, layers, f"{_key(arm)} ({name})")
+    check_steps(name, made, steps)
     return Cell(
         name=name,
         arm=arm,
         command=options.command,
         seed=seed,
         start=start,
+        step=step,
         values=values,
-        config=_overlaid(config, [changes, options.options, *_nested(varied)], f"{_key(arm)} ({name})"),
+        config=made,
         folder=folder / "cells" / of_run,
     )
 
@@ -171,7 +206,8 @@ def arm_alone(words: Sequence[str], arm: str, command: str) -> Config:
 
 
 def _budget(study: CompareConfig) -> dict[str, Any]:
-    return {"budget": study.budget, "ledger": study.ledger, "evaluations": study.evaluations}
+    told = ("budget", "ledger", "evaluations", "until")
+    return {name: getattr(study, name) for name in told}
 
 
 def _overlaid(config: Config, layers: Sequence[Mapping[str, Any]], key: str) -> Config:

@@ -30,6 +30,7 @@ GROUPS = {
     },
     "study": {
         "compare": "train arms from one start at equal compute, and measure them all",
+        "questions": "list what studies ask and what was found, or ask one",
         "report": "write the report of a study or a run from its records",
         "plot": "overlay any runs on any axis",
     },

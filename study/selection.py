@@ -19,6 +19,7 @@ from cluster.compare_options import ArmConfig
 from cluster.config import Config, overlaid, suite_environments, suite_shifts
 from cluster.errors import ConfigError
 from cluster.faults import Finding, hint
+from study.starts import KEY
 
 if TYPE_CHECKING:
     from study.cells import Cell
@@ -97,7 +98,7 @@ def _refuse(select: str, rule: str, fix: str) -> None:
 def _without_optimizer(arm: ArmConfig) -> str:
     learner = {key: value for key, value in (arm.options.get("learner") or {}).items() if key != "optimizer"}
     rest = {key: value for key, value in arm.options.items() if key != "learner"}
-    return json.dumps([arm.command, learner, rest], sort_keys=True)
+    return json.dumps([arm.command, arm.start, learner, rest], sort_keys=True)
 
 
 def _is_as_the_arm_says(cell: "Cell", config: Config) -> bool:
@@ -105,7 +106,7 @@ def _is_as_the_arm_says(cell: "Cell", config: Config) -> bool:
     study = config.model_dump(mode="json", by_alias=True)
     own = overlaid(study, config.compare.arms[cell.arm].options)
     made = cell.config.model_dump(mode="json", by_alias=True)
-    keys = [key for key in cell.values if not key.startswith("init.")]
+    keys = [key for key in cell.values if key != KEY and not key.startswith("init.")]
     return all(_at(made, key) == _at(own, key) for key in keys)
 
 

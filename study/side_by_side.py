@@ -78,7 +78,11 @@ def in_turn(cells: Sequence[Cell]) -> list[Cell]:
     """Starts first, so that one is under way when a cell waits for it; then seed after seed, and of each what plays
     first: it takes longest, and one long run at the end would have the machine to itself."""
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
-    return sorted(cells, key=lambda cell: (cell.start is not None, seeds.index(cell.seed), cell.command != "rl"))
+    return sorted(cells, key=lambda cell: (_depth(cell), seeds.index(cell.seed), cell.command != "rl"))
+
+
+def _depth(cell: Cell) -> int:
+    return 0 if cell.start is None else 1 + _depth(cell.start)
 
 
 def _watch(made: dict[Path, Future[None]], shown: StudyProgress) -> BaseException | None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Preset = Literal["corrected", "paper"]
 Feedback = Literal["full", "outcome", "none"]
-SAID = {"preset", "feedback"}
+SAID = {"preset", "feedback", "noise"}
 """Options that mean the same for every verifier."""
 
 
@@ -35,6 +35,9 @@ class VerifierConfig(BaseModel):
     """Rewards that differ from the preset's, by outcome label."""
     feedback: Feedback = "full"
     """What the model is told before it tries again: in words what was wrong, the outcome's name alone, or nothing."""
+    noise: float = Field(default=0.0, ge=0, lt=0.5)
+    """With which chance an answer that is played to learn from is judged the other way round. Suites of an evaluation
+    are judged without it, unless they name it themselves."""
 
 
 def reward_table(defaults: Mapping[str, float], overrides: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,9 @@ SpanLabel = Literal["recognition", "reasoning", "action"]
 
 ReferenceT = TypeVar("ReferenceT", contravariant=True)
 
+UNSCORED = "attempts_exceeded"
+"""The outcome of an answer that is asked for and never judged."""
+
 
 class Span(NamedTuple):
     """Characters `start` to `end` (exclusive) of an answer that play one part in it.

@@ -90,10 +90,9 @@ class Evaluator:
         evaluation, moves, whole = self._config.evaluation, {}, Traffic()
         # A policy that draws nothing has no distribution.
         temperature = next((each for each in evaluation.temperatures if each), 1.0)
-        num_tasks = -(-evaluation.kl_to_start // evaluation.samples_per_task)
         suites = [name for name, suite in evaluation.suites.items() if not suite.only_at_end]
         wanted = [(suite, temperature) for suite in suites]
-        for (suite, _), references, traffic in self._play(wanted, progress, "distance", num_tasks):
+        for (suite, _), references, traffic in self._play(wanted, progress, "distance", evaluation.kl_to_start):
             moves[suite] = references[: evaluation.kl_to_start], temperature
             whole += traffic
         found = self._moved([moves[suite] for suite in suites])
@@ -114,7 +113,7 @@ class Evaluator:
         self, wanted: Sequence[Pair], progress: Progress, stage: str, most: int | None = None
     ) -> Iterator[tuple[Pair, list[Any], Traffic]]:
         """Of each suite at each temperature, as they end, the references of its episodes in the order of its tasks, and
-        what went through the engines; of so many tasks at most."""
+        what went through the engines; of so many episodes at most."""
         pairs = {f"{suite}/{temperature}": (suite, temperature) for suite, temperature in wanted}
         rounds, tasks = dict[str, Round](), list[Task]()
         for name, (suite, temperature) in pairs.items():
@@ -140,12 +139,13 @@ class Evaluator:
     def _tasks(self, name: str, suite: str, most: int | None) -> list[Task]:
         evaluation, options = self._config.evaluation, self._config.evaluation.suites[suite]
         first, num_tasks = evaluation.first_seed, options.episodes or evaluation.episodes
-        return [
+        tasks = [
             # The draws are the same for every checkpoint, so that two of them are compared on equal luck.
             Task(seed=seed, split=options.split, sample=sample, draw=name, round=name)
-            for seed in range(first, first + min(num_tasks, most or num_tasks))
-            for sample in range(evaluation.samples_per_task)
+            for seed in range(first, first + num_tasks)
+            for sample in range(evaluation.samples_of(suite))
         ]
+        return tasks[:most]
 
     def _measure(
         self, references: list[Any], env: EnvConfig, verifier: VerifierConfig, context: Mapping[str, Any]

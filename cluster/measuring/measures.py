@@ -28,13 +28,12 @@ from rollout.scores import Rate, Scores, score_episodes
 from verifier.answer_format import read_fields
 from verifier.config import VerifierConfig
 from verifier.navigation import Position
-from verifier.protocol import Verdict
+from verifier.protocol import UNSCORED, Verdict
 
 ClusterOf = Callable[[Episode], Hashable]
 Rules = tuple[EnvConfig, VerifierConfig]
 Task = tuple[str, Split, int]
 
-_UNSCORED = "attempts_exceeded"
 _SUCCESS = {
     "solved": "success",
     "solved_at_first_try": "first_try_success",
@@ -154,7 +153,7 @@ def _extra_rates(
     episodes: Sequence[Episode], asked: Asked | None, fixation: TrainingRule | None, targets: _Targets | None
 ) -> dict[str, Rate]:
     turns = [(episode, turn) for episode in episodes for turn in episode.turns]
-    scored = [(episode, turn) for episode, turn in turns if turn.verdict.outcome != _UNSCORED]
+    scored = [(episode, turn) for episode, turn in turns if turn.verdict.outcome != UNSCORED]
     wrong = [(episode, turn) for episode, turn in scored if not turn.verdict.correct]
     rates: dict[str, Rate] = {}
     if fixation is not None:

@@ -23,9 +23,11 @@ def measuring_findings(config: Config, command: Command) -> Iterator[Finding]:
             "cluster.evaluate_at_end=false",
         )
     if cluster.best_metric is not None:
-        yield from _named_metric(config, cluster.best_metric)
+        yield from _named_metric(config, "cluster.best_metric", cluster.best_metric)
     elif command != "evaluate" and (cluster.evaluate_every or cluster.evaluations or command == "compare"):
         yield from _default_metric(config)
+    for name in cluster.until:
+        yield from _until(config, name)
     if evaluation.samples_per_task > 1 and 0 in evaluation.temperatures:
         yield note(
             "evaluation.temperatures",
@@ -40,7 +42,7 @@ def measuring_findings(config: Config, command: Command) -> Iterator[Finding]:
             yield Finding(key=key, value=option, rule=f"{package} is not installed", fix=f"run `pip install {package}`")
 
 
-def _named_metric(config: Config, name: str) -> Iterator[Finding]:
+def _named_metric(config: Config, key: str, name: str) -> Iterator[Finding]:
     """Where it names no suite, or no measure of that suite that is better when higher, or when lower."""
     suites, (suite, measure) = config.evaluation.suites, split_name(name)
     known = measures_of(config, suite) if suite in suites else ()
@@ -54,14 +56,30 @@ def _named_metric(config: Config, name: str) -> Iterator[Finding]:
         rule = f"no measure of {suite} that can choose is called '{measure}'" if measure else "names no measure"
         fix = hint(measure, known, "there are")
     if rule:
-        yield Finding(key="cluster.best_metric", value=name, rule=rule, fix=fix)
+        yield Finding(key=key, value=name, rule=rule, fix=fix)
     elif suite_shifts(config)[suite] != "none":
         yield note(
-            "cluster.best_metric",
+            key,
             name,
-            f"the best checkpoint is chosen by a suite that shifts the {_shifted(config, suite)}, which is nothing new "
+            f"the checkpoint is chosen by a suite that shifts the {_shifted(config, suite)}, which is nothing new "
             "to it then",
             "choose by a suite under the training rule",
+        )
+
+
+def _until(config: Config, name: str) -> Iterator[Finding]:
+    """What never ends a run, or ends it by what it is told by."""
+    key, suite, cluster = f"cluster.until.{name}", split_name(name)[0], config.cluster
+    yield from _named_metric(config, key, name)
+    if suite in config.evaluation.suites and config.evaluation.suites[suite].only_at_end:
+        fix = f"set evaluation.suites.{suite}.only_at_end=false"
+        yield Finding(key=key, value=cluster.until[name], rule="the suite is only measured at the end", fix=fix)
+    if not (cluster.evaluate_every or cluster.evaluate_at or (cluster.budget and cluster.evaluations)):
+        yield Finding(
+            key=key,
+            value=cluster.until[name],
+            rule="nothing is measured on the way",
+            fix="set cluster.evaluate_every, as 10, or cluster.evaluate_at",
         )
 
 

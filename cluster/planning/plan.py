@@ -154,7 +154,8 @@ def _batch(config: Config) -> Batch:
     due = {0} if cluster.evaluate_at_start else set()
     due |= {cluster.iterations} if cluster.evaluate_at_end else set()
     if cluster.evaluate_every:
-        due |= set(range(0, cluster.iterations + 1, cluster.evaluate_every))
+        due |= set(range(cluster.evaluate_every, cluster.iterations + 1, cluster.evaluate_every))
+    due |= {iteration for iteration in cluster.evaluate_at if iteration <= cluster.iterations}
     return Batch(
         num_tasks=episodes // cluster.samples_per_task,
         num_episodes=episodes,

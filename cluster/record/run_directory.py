@@ -50,6 +50,10 @@ class RunDirectory:
         self.episodes, self.images, self.checkpoints_folder, self.failures = map(path.joinpath, _FOLDERS)
         self._checkpoints = Checkpoints(self.checkpoints_folder)
 
+    def export_of(self, iteration: int) -> Path:
+        """Where the policy behind an iteration is, if it was exported."""
+        return self.path / "exports" / f"iteration_{iteration:06d}"
+
     @classmethod
     def create(cls, folder: str | Path, name: str) -> Self:
         """A new folder, which no other run has, even one of this name that starts in the same second."""

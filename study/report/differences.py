@@ -58,6 +58,19 @@ def compare(
     return _paired(pairs, plays_of, cluster_of) or _unpaired(pairs, measure)
 
 
+def holm(values: Sequence[float]) -> list[float]:
+    """The p-values of so many tests, corrected for being so many (Holm, step down).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order, worst, corrected = sorted(range(len(values)), key=values.__getitem__), 0.0, [0.0] * len(values)
+    for rank, index in enumerate(order):
+        worst = max(worst, min(1.0, (len(values) - rank) * values[index]))
+        corrected[index] = worst
+    return corrected
+
+
 def student_p(t: float, freedom: int) -> float:
     """The two-sided chance of at least this `t` (Abramowitz 26.7.3 and 26.7.4).
 

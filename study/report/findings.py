@@ -16,7 +16,7 @@ from cluster.measuring.asked import Asked
 from envs.catalog import make_environment
 from envs.protocol import EnvError, Measure, Part
 from study.report.differences import ClusterOf, Difference, compare, over_seeds
-from study.report.judging import Judged, Unit
+from study.report.judging import Judged, Plays, Unit
 from study.report.rates import Rate
 from study.report.records import Point, Study
 
@@ -113,9 +113,14 @@ class Findings:
         pairs = self._pairs(one, other, suite, temperature, of_other)
         if not pairs:
             return None
-        return compare(pairs, measure, lambda point: self._judged.plays(point, measure), self._cluster_of(suite))
+        return compare(pairs, measure, lambda point: self.plays(point, measure), self.cluster_of(suite))
 
-    def _cluster_of(self, suite: str) -> ClusterOf:
+    def plays(self, point: Point, measure: str) -> Plays:
+        """Which plays of an evaluation pass by a measure."""
+        return self._judged.plays(point, measure)
+
+    def cluster_of(self, suite: str) -> ClusterOf:
+        """Which tasks of a suite are one problem."""
         if suite not in self._clusters:
             self._clusters[suite] = _clusters_of(self.study, suite)
         return self._clusters[suite]

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from cluster.record.episode_log import EpisodeRecord, TurnRecord
 from rollout.episode import EpisodeEnd
 from study.report.records import Point
-
-_UNSCORED = "attempts_exceeded"
+from verifier.protocol import UNSCORED
 
 
 class Unit(NamedTuple):
@@ -60,7 +59,7 @@ def judge_of(measure: str) -> Judge | None:
     if name == "per_step_accuracy":
         return _by_step(lambda turn: turn.checks.get(f"{inner}_correct") if inner else turn.correct)
     if name == "checks":
-        return _by_step(lambda turn: None if turn.outcome == _UNSCORED else turn.checks.get(inner))
+        return _by_step(lambda turn: None if turn.outcome == UNSCORED else turn.checks.get(inner))
     if name == "checks_at_first_attempt":
         return _by_step(lambda turn: turn.checks.get(inner) if _is_first(turn) else None)
     return None
@@ -94,4 +93,4 @@ def _is_solved(episode: EpisodeRecord) -> bool:
 
 
 def _is_first(turn: TurnRecord) -> bool:
-    return turn.attempt == 1 and turn.outcome != _UNSCORED
+    return turn.attempt == 1 and turn.outcome != UNSCORED

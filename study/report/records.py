@@ -100,7 +100,7 @@ class Study:
     versions: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
     starts: Mapping[str, str] = field(default_factory=dict)
-    """The cells that an arm starts from, where they are others than `init`."""
+    """The cells that an arm starts from, where they are others than `init`; `init@20` is one behind an iteration."""
     sweep: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """For each arm that a sweep has made: the `arm` it is a variant of, and the `values` of the keys."""
 
@@ -177,7 +177,7 @@ class Study:
 
     @property
     def beginning(self) -> str:
-        """What the policy before training is called."""
+        """The name of the policy before training."""
         return self.init or "start"
 
     def series(self, arm: str, seed: int, suite: str, temperature: float | None = None) -> list[Point]:
@@ -209,8 +209,10 @@ class Study:
         return self.temperatures[0] if temperature is None else temperature
 
     def _init_point(self, name: str | None, seed: int, suite: str, temperature: float | None) -> Point | None:
-        cell = self.cells.get((name, seed)) if name else None
+        name, _, step = (name or "").partition("@")
+        cell = self.cells.get((name, seed))
         rows = _picked(cell, suite, self._at(temperature)) if cell else []
+        rows = [row for row in rows if not step or row["iteration"] == int(step)]
         return Point(cell, rows[-1]) if cell and rows else None
 
     def _initial_compute(self, cell: Cell, start: Point) -> dict[str, float]:
@@ -226,10 +228,8 @@ def read_study(folder: Path) -> Study:
     """A study, or a run as a study of one arm; RunError names what is missing and the command that makes it."""
     study = read_records(folder)
     if not any(cell.rows for (arm, _), cell in study.cells.items() if arm in study.arms):
-        raise RunError(
-            f"{folder}: no arm has an evaluation yet, so there is nothing to report; run it on, or measure a run with "
-            "`ruleshift evaluate RUN`"
-        )
+        fix = "run it on, or measure a run with `ruleshift evaluate RUN`"
+        raise RunError(f"{folder}: no arm has an evaluation yet, so there is nothing to report; {fix}")
     return study
 
 
@@ -252,7 +252,7 @@ def _read_compared(folder: Path, file: Path) -> Study:
         ) from None
     cells = {}
     starts = {str(arm): str(start) for arm, start in (told.get("starts") or {}).items() if start}
-    for arm in dict.fromkeys([init or "", *starts.values(), *arms]):
+    for arm in dict.fromkeys([init or "", *(start.partition("@")[0] for start in starts.values()), *arms]):
         for seed in seeds:
             inner = folder / "cells" / f"{arm}_seed{seed}"
             if rows := _rows(inner):

@@ -18,7 +18,7 @@ from envs.protocol import Env, OpenEpisode, Question
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import Completion, EngineError, Prompt, Sampling
 from rollout.episode import Episode, EpisodeEnd, Turn
-from rollout.play import Task, play_rounds, play_tasks
+from rollout.play import Task, Way, play_rounds, play_tasks
 from rollout.scripted_engine import Script, ScriptedEngine, Suboptimal, expert, fixed
 from tests.support.chat import chat_tokens
 
@@ -277,7 +277,7 @@ class _TellingEngine(_CountingEngine):
 
 
 def test_rounds_of_several_environments_are_played_at_once_and_each_as_alone() -> None:
-    ways = {"sums": (environment(), 0.0), "cards": (environment("general_points"), 0.7)}
+    ways = {"sums": Way(environment(), 0.0), "cards": Way(environment("general_points"), 0.7)}
     mixed = [Task(seed=seed, draw=name, round=name) for seed in range(12) for name in ways]
     engine = _TellingEngine(together=9)
     config = PLENTY.model_copy(update={"episodes_in_flight": 9})
@@ -288,10 +288,10 @@ def test_rounds_of_several_environments_are_played_at_once_and_each_as_alone() -
     played = asyncio.run(collect())
     assert engine.most == 9, "all rounds together"
     assert {task for task, _ in played} == set(mixed)
-    for name, (env, temperature) in ways.items():
+    for name, way in ways.items():
         alone = _TellingEngine(together=1)
         own = [task for task in mixed if task.round == name]
-        expected = play(env, alone, own, PLENTY.model_copy(update={"temperature": temperature}))
+        expected = play(way.env, alone, own, PLENTY.model_copy(update={"temperature": way.temperature}))
         found = [episode for task, episode in played if task.round == name]
         assert sorted(map(told, found)) == sorted(map(told, expected))
         assert alone.drawn <= engine.drawn, "at its own temperature, by its own draws"

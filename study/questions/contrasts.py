@@ -1,0 +1,192 @@
+"""Arms held against each other: differences corrected for their number, where one passes another, what would choose.
+
+contrasts_of(study, question)   →  [Contrast(first="rl", second="sft", by=…, value=0.12, low=…, p=…, …), …]
+passes(points, "rl", "sft", …)  →  the compute from which on the first is above the second, or None
+selections(points, question)    →  how well each measure of a start tells what comes of it
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from cluster.measuring.choosing import direction
+from cluster.question_options import START, QuestionConfig
+from cluster.record.files import replace as write_file
+from study.questions.points import LEDGERS, Kept
+from study.report.differences import Difference, compare, holm, over_seeds
+from study.report.findings import Findings
+from study.report.rates import Rate
+from study.report.records import Point, Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """How much higher the first arm ends than the second, over all seeds."""
+
+    first: str
+    second: str
+    by: str
+    of_first: float
+    of_second: float
+    value: float
+    low: float
+    high: float
+    p: float
+    """Over tasks and seeds, the larger of the two."""
+    corrected: float
+    """For the number of contrasts of the question (Holm)."""
+    seeds: int
+    n: int
+
+
+def contrasts_of(study: Study, question: QuestionConfig) -> list[Contrast]:
+    """Those that could be made; an arm of which nothing was measured is left out."""
+    findings, found = Findings(study), list[Contrast]()
+    for asked in question.contrasts:
+        suite, _, measure = asked.by.partition("/")
+        pairs = _pairs(study, asked.first, asked.second, suite)
+        difference = _difference(findings, pairs, suite, measure) if pairs else None
+        if difference is None:
+            continue
+        sides = [[rate.value for point in side if (rate := point.rate(measure))] for side in zip(*pairs, strict=True)]
+        found.append(
+            Contrast(
+                first=asked.first,
+                second=asked.second,
+                by=asked.by,
+                of_first=fmean(sides[0]),
+                of_second=fmean(sides[1]),
+                value=difference.value,
+                low=difference.low,
+                high=difference.high,
+                p=(p := max(difference.task_p, difference.seed_p or 0.0)),
+                corrected=p,
+                seeds=len(difference.by_seed),
+                n=difference.n,
+            )
+        )
+    corrected = holm([contrast.p for contrast in found])
+    return [replace(contrast, corrected=p) for contrast, p in zip(found, corrected, strict=True)]
+
+
+def _pairs(study: Study, first: str, second: str, suite: str) -> list[tuple[Point, Point]]:
+    pairs = []
+    for seed in study.seeds:
+        series = study.series(first, seed, suite)
+        other = series[0] if second == START and series else study.last(second, seed, suite)
+        if series and other is not None and series[-1].row is not other.row:
+            pairs.append((series[-1], other))
+    return pairs
+
+
+def _difference(
+    findings: Findings, pairs: Sequence[tuple[Point, Point]], suite: str, measure: str
+) -> Difference | None:
+    return compare(pairs, measure, lambda point: findings.plays(point, measure), findings.cluster_of(suite))
+
+
+def write(contrasts: Sequence[Contrast], path: Path) -> None:
+    """As CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Contrast)], lineterminator="\n")
+    writer.writeheader()
+    for contrast in contrasts:
+        row = asdict(contrast)
+        writer.writerow({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()})
+    write_file(path, text.getvalue().encode())
+
+
+def read(path: Path) -> list[Contrast]:
+    """What was kept."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds: dict[str, Callable[[str], Any]] = {"first": str, "second": str, "by": str, "seeds": int, "n": int}
+    return [Contrast(**{name: kinds.get(name, float)(value) for name, value in row.items()}) for row in rows]
+
+
+def passes(points: Sequence[Kept], first: str, second: str, name: str, ledger: str) -> float | None:
+    """The compute from which on the first arm is above the second for good, both as the means of their seeds and
+    straight between evaluations; None where it is not above at the end of what both have spent."""
+    curves = [[(x, rate.value) for x, rate in curve(points, arm, name, ledger)] for arm in (first, second)]
+    if any(len(each) < 2 for each in curves):
+        return None
+    (one_x, one_y), (two_x, two_y) = (np.array(each).T for each in curves)
+    last = min(one_x[-1], two_x[-1])
+    places = np.unique(np.clip(np.concatenate([one_x, two_x]), max(one_x[0], two_x[0]), last))
+    ahead = np.interp(places, one_x, one_y) - np.interp(places, two_x, two_y)
+    if ahead[-1] <= 0:
+        return None
+    behind = np.flatnonzero(ahead <= 0)
+    if not len(behind):
+        return float(places[0])
+    at = behind[-1]
+    share = -ahead[at] / (ahead[at + 1] - ahead[at])
+    return float(places[at] + share * (places[at + 1] - places[at]))
+
+
+def curve(points: Sequence[Kept], arm: str, name: str, ledger: str) -> list[tuple[float, Rate]]:
+    """The mean of the seeds at each evaluation in turn, as far as all have come."""
+    assert ledger in LEDGERS
+    seeds: dict[int, list[Kept]] = {}
+    for point in points:
+        if (point.arm, point.name) == (arm, name):
+            seeds.setdefault(point.seed, []).append(point)
+    return [
+        (fmean(getattr(point, ledger) for point in at_once), rate)
+        for at_once in zip(*seeds.values(), strict=False)
+        if (rate := over_seeds([point.rate for point in at_once])) is not None
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """How a measure of a start tells what comes of it."""
+
+    by: str
+    spearman: float
+    """Between the ranks of both, starts of one seed at a time, the mean of the seeds; 1 where it tells all."""
+    regret: float
+    """How much worse the outcome of the start that it chooses is than that of the best, the mean of the seeds."""
+    starts: int
+
+
+def selections(points: Sequence[Kept], question: QuestionConfig) -> list[Selector]:
+    """Of each selector of the question, as far as three starts or more have it."""
+    return [found for by in question.selectors if (found := _selector(points, by, question.outcome or "")) is not None]
+
+
+def _selector(points: Sequence[Kept], by: str, outcome: str) -> Selector | None:
+    sign = direction(by.partition("/")[2]) or 1
+    told, came = (
+        {(point.seed, point.arm): point.value for point in points if (point.name, point.when) == wanted}
+        for wanted in ((by, "start"), (outcome, "end"))
+    )
+    ranks, regrets, most = [], [], 0
+    for seed in dict.fromkeys(seed for seed, _ in told):
+        arms = [arm for of, arm in told if of == seed and (seed, arm) in came]
+        if len(arms) < 3:
+            continue
+        scores = np.array([sign * told[seed, arm] for arm in arms])
+        results = np.array([came[seed, arm] for arm in arms])
+        ranks.append(spearman(scores, results))
+        regrets.append(float(results.max() - results[int(scores.argmax())]))
+        most = max(most, len(arms))
+    return Selector(by=by, spearman=fmean(ranks), regret=fmean(regrets), starts=most) if ranks else None
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """The correlation of ranks, equals sharing theirs; 0 where either is all alike."""
+    first, second = _ranks(one), _ranks(other)
+    if not first.std() or not second.std():
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.array([(values < value).sum() + ((values == value).sum() - 1) / 2 for value in values])
