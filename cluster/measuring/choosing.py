@@ -16,7 +16,10 @@ _HIGHER = (
     *("success", "first_try_success", "step_success", "success_by_attempt", "per_step_accuracy", "parse_rate"),
     *("checks", "checks_at_first_attempt", "mean_reward", "pass@"),
 )
-_LOWER = (LOSS, "rule_fixation", "regurgitated", "regurgitated_formula", "attempts_used", "num_failed", "num_truncated")
+_LOWER = (
+    *(LOSS, "kl_to_start", "rule_fixation", "regurgitated", "regurgitated_formula", "attempts_used", "num_failed"),
+    "num_truncated",
+)
 _FAULTS = ("training_numbers_used", "right_under_training_rule")
 """Checks that tell of the old rule where another holds."""
 

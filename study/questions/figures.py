@@ -20,7 +20,8 @@ from study.report.rates import Rate, measure_words
 
 Titles = Mapping[str, str]
 LINES = ("-", "--", ":", "-.")
-LABEL_WIDTH = 34
+LABEL_WIDTH = 24
+"""Characters of a label in the height of a panel."""
 
 
 def draw(points: Sequence[Kept], figure: FigureConfig, titles: Titles, ledger: str) -> Figure:

@@ -187,7 +187,7 @@ def _crossings(answer: Answer) -> str:
         return ""
     told = []
     for contrast in answer.contrasts:
-        if contrast.second == START or contrast.value <= 0:
+        if contrast.second == START or contrast.value <= 0 or contrast.corrected >= LEVEL:
             continue
         where: Mapping[str, float | None] = {
             ledger: passes(answer.points, contrast.first, contrast.second, contrast.by, ledger)
@@ -195,7 +195,7 @@ def _crossings(answer: Answer) -> str:
         }
         if known := {ledger: at for ledger, at in where.items() if at is not None}:
             amounts = ", ".join(f"{at:.2g} {_LEDGER_WORDS[ledger]}" for ledger, at in known.items())
-            told.append(f" `{contrast.first}` is ahead of `{contrast.second}` for good from {amounts} on.")
+            told.append(f" `{contrast.first}` is ahead of `{contrast.second}` for good behind {amounts}.")
     return "".join(told)
 
 

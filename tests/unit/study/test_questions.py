@@ -109,7 +109,7 @@ def test_the_page_says_what_was_found_and_needs_nothing_but_the_tables(
     assert "shifted rule: hands solved: `sft` 1.2 % against 41.2 % where it began (−40.0 points" in text
     assert "Chance explains it." in text.partition("**Rests on.**")[0]
     assert "**Would change it.** Another seed." in text
-    assert "`rl` is ahead of `sft` for good from" in text and "FLOPs by the paper's count" in text
+    assert "`rl` is ahead of `sft` for good behind" in text and "FLOPs by the paper's count" in text
     gone = tmp_path / "gone"
     shutil.copytree(study, gone)
     missing = write_page(folder, tmp_path / "docs" / "questions.md")
