@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "under the rule of training)",
     )
     parser.add_argument("--each", action="store_true", help="draw each seed of a study, and not their mean")
+    parser.add_argument(
+        "--ends", action="store_true", help="a point for the end of each arm and seed, one measure against another"
+    )
     parser.add_argument("--temperature", type=float, help="of evaluations (default 1, where there is one)")
     parser.add_argument(
         "--smooth",
@@ -42,8 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     from study.report.drawing import save
     from study.report.overlay import draw_overlay, overlay
 
-    drawn = overlay(arguments.folders, arguments.x, arguments.y, arguments.temperature, each=arguments.each)
-    name = re.sub(r"[^\w.-]+", "_", f"{arguments.y or 'headline'}_by_{arguments.x}")
+    asked = arguments.folders, arguments.x, arguments.y, arguments.temperature
+    drawn = overlay(*asked, each=arguments.each, ends=arguments.ends)
+    ends = "_ends" if arguments.ends else ""
+    name = re.sub(r"[^\w.-]+", "_", f"{arguments.y or 'headline'}_by_{arguments.x}{ends}")
     stem = arguments.out or arguments.folders[0] / "plots" / name
     for file in save(draw_overlay(drawn, window), stem):
         print(file)

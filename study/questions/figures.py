@@ -4,7 +4,6 @@ draw(points, question, titles)  →  a figure a column wide; `titles` has what s
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import log10
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +14,18 @@ from cluster.question_options import FigureConfig
 from study.questions.contrasts import curve
 from study.questions.points import Kept, ends
 from study.report.differences import over_seeds
-from study.report.drawing import BEGINNING, MARKERS, PALETTE, add_legend, axis_label, in_lines, panels, styled
+from study.report.drawing import (
+    BEGINNING,
+    MARKERS,
+    PALETTE,
+    add_legend,
+    axis_label,
+    in_lines,
+    panels,
+    place_of,
+    styled,
+    value_label,
+)
 from study.report.rates import Rate, measure_words
 
 Titles = Mapping[str, str]
@@ -90,7 +100,7 @@ def _sweep(axes: Axes, points: Sequence[Kept], name: str, figure: FigureConfig) 
     for arm in arms_of(points):
         one = next(point for point in points if point.arm == arm)
         if key in one.values and (rate := _end(points, arm, name, gains=figure.gains)) is not None:
-            rest = [f"{_last(other)} {_told(value)}" for other, value in one.values.items() if other != key]
+            rest = [f"{_last(other)} {value_label(value)}" for other, value in one.values.items() if other != key]
             lines.setdefault(", ".join([one.of, *rest]), []).append((one.values[key], rate))
     places = place_of([value for line in lines.values() for value, _ in line])
     for index, (label, line) in enumerate(lines.items()):
@@ -108,22 +118,8 @@ def _sweep(axes: Axes, points: Sequence[Kept], name: str, figure: FigureConfig) 
         if starts and len({round(value, 6) for value in starts}) <= len({point.seed for point in points}):
             axes.axhline(scale * fmean(starts), color=BEGINNING, linewidth=0.8, linestyle=":", label="start")
     values = sorted({str(value): value for line in lines.values() for value, _ in line}.values(), key=places)
-    axes.set_xticks([places(value) for value in values], [_told(value) for value in values])
+    axes.set_xticks([places(value) for value in values], [value_label(value) for value in values])
     axes.minorticks_off()
-
-
-def place_of(values: Sequence[Any]) -> Callable[[Any], float]:
-    """Where a value stands: numbers by their size, in ratios where they span tenfold; anything else in its order.
-
-    >>> place = place_of([1, 3, 10]); round(place(3), 2)
-    0.48
-    """
-    if values and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        if min(values) > 0 and max(values) >= 10 * min(values):
-            return log10
-        return float
-    order = list(dict.fromkeys(map(str, values)))
-    return lambda value: float(order.index(str(value)))
 
 
 def _scatter(axes: Axes, points: Sequence[Kept], name: str, across: str) -> None:
@@ -172,7 +168,3 @@ def _whiskers(axes: Axes, across: Sequence[float], rates: Sequence[Rate], scale:
 
 def _last(key: str) -> str:
     return key.rpartition(".")[2].replace("_", " ")
-
-
-def _told(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

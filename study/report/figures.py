@@ -22,10 +22,12 @@ from study.report.drawing import (
     label_compute,
     marker_of,
     panels,
+    place_of,
     styled,
+    value_label,
 )
 from study.report.findings import Findings
-from study.report.rates import Rate, number
+from study.report.rates import Rate
 from study.report.records import Study
 from study.report.task_figures import draw_tasks
 from study.report.tasks import Tasks
@@ -105,23 +107,25 @@ def _attempts(findings: Findings, suite: str, name: str) -> list[tuple[float, Ra
 
 
 def swept_keys(study: Study) -> list[str]:
-    """The options that a sweep has given several numbers."""
-    values: dict[str, set[float | None]] = {}
+    """The options that a sweep has given several values."""
+    values: dict[str, set[str]] = {}
     for made in study.sweep.values():
         for key, value in made["values"].items():
-            values.setdefault(key, set()).add(number(value))
-    return [key for key, found in values.items() if len(found) > 1 and None not in found]
+            values.setdefault(key, set()).add(str(value))
+    return [key for key, found in values.items() if len(found) > 1]
 
 
 def _sweep(findings: Findings, key: str) -> tuple[Figure, str]:
     """Success at the end against an option's value; arms that differ in something else are lines of their own."""
     study = findings.study
+    values = {str(made["values"][key]): made["values"][key] for made in study.sweep.values() if key in made["values"]}
+    place = place_of(list(values.values()))
     lines: dict[str, list[tuple[float, str]]] = {}
     for name in study.arms:
         made = study.sweep.get(name)
         if made and key in made["values"]:
             rest = [f"{other.rpartition('.')[2]} {value}" for other, value in made["values"].items() if other != key]
-            lines.setdefault(", ".join([made["arm"], *rest]), []).append((float(made["values"][key]), name))
+            lines.setdefault(", ".join([made["arm"], *rest]), []).append((place(made["values"][key]), name))
     suites = study.shown_suites[:2]
     figure, axes = panels(len(suites), 1.7)
     for axis, suite in zip(axes, suites, strict=True):
@@ -138,11 +142,7 @@ def _sweep(findings: Findings, key: str) -> tuple[Figure, str]:
             axis.axhline(100 * start.value, color=BEGINNING, linestyle="--", linewidth=1, label=study.beginning)
         axis.set_ylabel(f"{study.headline(suite).title} (%)")
         axis.set_title(study.suites[suite], loc="left", fontsize=8)
-    values = sorted({value for points in lines.values() for value, _ in points})
-    if values[0] > 0 and values[-1] >= 10 * values[0]:
-        axes[-1].set_xscale("log")
-        axes[-1].minorticks_off()
-    axes[-1].set_xticks(values, [f"{value:g}" for value in values])
+    axes[-1].set_xticks([place(value) for value in values.values()], list(map(value_label, values.values())))
     axes[-1].set_xlabel(key)
     add_legend(figure, axes[0])
     return figure, f"At the end of training by {key}, at equal compute; dashed, the policy before it."

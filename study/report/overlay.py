@@ -35,6 +35,8 @@ class Curve:
     points: Sequence[Place]
     seeds: Sequence[Sequence[Place]] = ()
     """What it is the mean of."""
+    is_ends: bool = False
+    """Whether its points are the ends of seeds, which nothing joins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,13 @@ class Overlay:
 
 
 def overlay(
-    folders: Sequence[Path], x: str, y: str | None = None, temperature: float | None = None, *, each: bool = False
+    folders: Sequence[Path],
+    x: str,
+    y: str | None = None,
+    temperature: float | None = None,
+    *,
+    each: bool = False,
+    ends: bool = False,
 ) -> Overlay:
     """A curve for each run, and for each arm of a study; RunError says what there is where a name is unknown."""
     studies = [read_records(folder) for folder in folders]
@@ -58,7 +66,7 @@ def overlay(
     curves = [
         curve
         for study in studies
-        for curve in _curves(study, x, y, temperature, each=each, is_one_of_several=len(studies) > 1)
+        for curve in _curves(study, x, y, temperature, each=each, ends=ends, is_one_of_several=len(studies) > 1)
     ]
     if not curves:
         raise RunError(f"--x {x} --y {y}: no run has rows with both; {_known(studies, (x, y))}")
@@ -80,7 +88,7 @@ def draw_overlay(drawn: Overlay, window: int | None = None) -> Figure:
 
 
 def _curves(
-    study: Study, x: str, y: str, temperature: float | None, *, each: bool, is_one_of_several: bool
+    study: Study, x: str, y: str, temperature: float | None, *, each: bool, ends: bool, is_one_of_several: bool
 ) -> Iterator[Curve]:
     is_run = all(cell.folder == study.folder for cell in study.cells.values())
     name = study.folder.name if is_one_of_several or is_run else ""
@@ -89,7 +97,9 @@ def _curves(
         if points := _points(cell, x, y, temperature):
             by_arm.setdefault(arm, {})[cell.folder.name if cell.folder != study.folder else ""] = points
     for arm, seeds in by_arm.items():
-        if each or len(seeds) == 1:
+        if ends:
+            yield Curve(" ".join(filter(None, (name, arm))), [points[-1] for points in seeds.values()], is_ends=True)
+        elif each or len(seeds) == 1:
             for inner, points in seeds.items():
                 yield Curve(" ".join(filter(None, (name, inner))), points)
         else:
@@ -128,7 +138,7 @@ def _mean(curves: Sequence[Sequence[Place]]) -> Sequence[Place]:
 def _draw(axes: Axes, curve: Curve, index: int, scales: tuple[int, int], window: int | None, *, is_path: bool) -> None:
     """Curves differ in colour and marker, and when colours run out in the line too."""
     colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-    style = _LINES[index // len(PALETTE) % len(_LINES)]
+    style = "none" if curve.is_ends else _LINES[index // len(PALETTE) % len(_LINES)]
     across, up = scales
     places, values = [across * x.value for x, _ in curve.points], [up * y.value for _, y in curve.points]
     line = values if window is None else list(savitzky_golay(values, window=window, x=places))

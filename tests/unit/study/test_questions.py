@@ -19,10 +19,11 @@ from study.commands.questions import listing
 from study.plan_study import plan_study
 from study.questions import catalog, contrasts, points
 from study.questions.contrasts import Contrast, passes, selections, spearman
-from study.questions.figures import draw, place_of
+from study.questions.figures import draw
 from study.questions.page import Answer, keep, section, write_page
 from study.questions.points import Kept
 from study.report.differences import holm
+from study.report.drawing import place_of
 from study.report.records import read_study
 from tests.support.study import make_study
 

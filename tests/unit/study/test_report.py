@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from study.report.differences import over_seeds, student_p, student_reach
 from study.report.drawing import WIDTH
 from study.report.figures import draw_all
 from study.report.findings import Finding, Findings
-from study.report.overlay import overlay
+from study.report.overlay import draw_overlay, overlay
 from study.report.page import as_script, findings_list
 from study.report.rates import Rate, measures_of
 from study.report.records import read_study
@@ -291,6 +292,28 @@ def test_any_measure_stands_against_any_other_at_the_same_iterations(study: Path
     # What is recorded of iterations joins what is measured at them.
     entropy = overlay([study], "learner/entropy", "rule_shift/success", each=True).curves[0]
     assert entropy.points[0][0].value == 1.0
+
+
+def test_the_ends_of_all_arms_and_seeds_are_points_that_nothing_joins(study: Path) -> None:
+    drawn = overlay([study], "in_distribution/success", "rule_shift/success", ends=True)
+    ends = {curve.label: curve.points for curve in drawn.curves}
+    assert list(ends) == ["init", "sft", "rl"] and all(len(points) == 2 for points in ends.values())
+    assert [round(y.value, 3) for _, y in ends["sft"]] == [0.0, 0.025]
+    lines = [line for line in draw_overlay(drawn).axes[0].lines if line.get_linestyle() not in ("none", "None")]
+    ways = [(np.ptp(np.array(line.get_xdata())), np.ptp(np.array(line.get_ydata()))) for line in lines]
+    assert all(0 in way for way in ways), "whiskers alone"
+
+
+@pytest.mark.parametrize("values", [["full", "none"], [1, 10], [[1], [1, 2]], [True, False]], ids=str)
+def test_a_sweep_over_anything_has_a_figure(tmp_path: Path, values: list[Any]) -> None:
+    folder = make_study(tmp_path / "swept")
+    told = json.loads((folder / "study.json").read_text())
+    arms = zip(told["arms"], values, strict=True)
+    told["sweep"] = {arm: {"arm": "rl", "values": {"env.swept": value}} for arm, value in arms}
+    (folder / "study.json").write_text(json.dumps(told))
+    figure, _ = draw_all(Findings(read_study(folder)))["sweep_swept"]
+    labels = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert labels == list(map(str, values))
 
 
 def test_plot_says_what_there_is_where_a_name_is_unknown(study: Path) -> None:
