@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from cluster.compare_options import INIT, ArmConfig, CompareConfig
 from cluster.config import Config, load_words, overlaid, overrides_in, parse_config, suite_environments
@@ -25,11 +25,36 @@ from cluster.errors import ConfigError
 from cluster.faults import hint
 from cluster.record.run_directory import POLICY_FOLDER, RunDirectory
 from study.selection import check_selection
-from study.starts import KEY, check_steps, in_order, kept, start_of, steps_of, swept_starts
+from study.starts import KEY, in_order, keeping, start_of, steps_of, swept_starts, teacher_of
 from verifier.config import SAID
 
 TASKS_BETWEEN_SEEDS = 10_000_000
 """Seeds of a study draw their tasks from ranges of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A cell whose policy another begins from, or learns from, and which of its iterations; None for its end."""
+
+    cell: "Cell"
+    step: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As the configuration names it: `init@20`."""
+        return self.cell.name if self.step is None else f"{self.cell.name}@{self.step}"
+
+    @property
+    def policy(self) -> Path:
+        """Where it is, once it was made."""
+        if self.step == 0:
+            return Path(self.cell.config.learner.model or "")
+        return self.cell.policy if self.step is None else RunDirectory(self.cell.folder).export_of(self.step)
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides what it is."""
+        return self.cell.digest if self.step is None else f"{self.cell.digest}@{self.step}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +68,10 @@ class Cell:
     command: Literal["sft", "rl"]
     """Whether it imitates or plays."""
     seed: int
-    start: Self | None
-    """The cell whose policy it begins from; None for `learner.model`."""
-    step: int | None = None
-    """Behind which iteration of that; None for its end."""
+    origin: Origin | None
+    """What it begins from; None for `learner.model`."""
+    teacher: Origin | None = None
+    """What else it learns from."""
     values: Mapping[str, Any]
     """What the sweep has set, by key."""
     config: Config
@@ -64,26 +89,28 @@ class Cell:
         """What it leaves for others to start from."""
         return self.folder / POLICY_FOLDER
 
-    def policy_at(self, step: int | None) -> Path:
-        """What it was behind an iteration; None for its end."""
-        if step == 0:
-            return Path(self.config.learner.model or "")
-        return self.policy if step is None else RunDirectory(self.folder).export_of(step)
+    @property
+    def start(self) -> Self | None:
+        """The cell whose policy it begins from."""
+        return None if self.origin is None else cast(Self, self.origin.cell)
 
     @property
-    def start_name(self) -> str | None:
-        """What it begins from, as the configuration names it."""
-        if self.start is None:
-            return None
-        return self.start.name if self.step is None else f"{self.start.name}@{self.step}"
+    def needs(self) -> tuple["Cell", ...]:
+        """The cells that have to be made before it."""
+        return tuple(origin.cell for origin in (self.origin, self.teacher) if origin is not None)
 
     @property
     def planned_config(self) -> Config:
-        """What can be planned before its start has been made: with the model that the start itself begins from."""
-        if self.start is None:
-            return self.config
-        model = self.start.planned_config.learner.model
-        return self.config.model_copy(update={"learner": self.config.learner.model_copy(update={"model": model})})
+        """What can be planned before what it needs has been made: with the models that those begin from."""
+        learner = self.config.learner
+        if self.origin is not None:
+            model = self.origin.cell.planned_config.learner.model
+            learner = learner.model_copy(update={"model": model})
+        if self.teacher is not None:
+            model = self.teacher.cell.planned_config.learner.model
+            told = learner.distillation.model_copy(update={"teacher": model})
+            learner = learner.model_copy(update={"distillation": told})
+        return self.config.model_copy(update={"learner": learner})
 
     @cached_property
     def digest(self) -> str:
@@ -92,9 +119,9 @@ class Cell:
         for place in ("folder", "cache_folder"):
             made["cluster"].pop(place)
         model = str(Path(self.config.learner.model or "").resolve())
-        if self.start is not None:
-            model = self.start.digest if self.step is None else f"{self.start.digest}@{self.step}"
-        made["learner"]["model"] = model
+        made["learner"]["model"] = model if self.origin is None else self.origin.digest
+        if self.teacher is not None:
+            made["learner"]["distillation"]["teacher"] = self.teacher.digest
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -139,10 +166,11 @@ def _cells_of_seed(config: Config, folder: Path, seed: int, of_init: Mapping[str
         for (arm, options), of_arm in product(in_order(study), _combinations(of_arms)):
             values = {**of_start, **of_arm}
             start = start_of(of_arm.get(KEY, options.start), f"{_key(arm)}.{KEY}", study)
-            begins = made[start.name, str(of_start if start.name == INIT else values)] if start else None
-            made[arm, str(values)] = cell = _cell(
-                config, folder, seed, arm, options, values, begins, start.step if start else None
-            )
+            needed = [
+                each and Origin(made[each.name, str(of_start if each.name == INIT else values)], each.step)
+                for each in (start, teacher_of(options, _key(arm), study))
+            ]
+            made[arm, str(values)] = cell = _cell(config, folder, seed, arm, options, values, *needed)
             yield cell
 
 
@@ -153,8 +181,8 @@ def _cell(
     arm: str,
     options: ArmConfig,
     values: Mapping[str, Any],
-    start: Cell | None = None,
-    step: int | None = None,
+    origin: Origin | None = None,
+    teacher: Origin | None = None,
 ) -> Cell:
     """`values` are what the sweep has set in all, its start's included."""
     is_init = arm == INIT
@@ -171,22 +199,22 @@ def _cell(
     }
     if not is_init:
         changes["cluster"] |= _budget(study)
-    if start is not None:
+    if origin is not None:
         changes["cluster"]["evaluate_at_start"] = False  # it was measured when it was made
-        changes["learner"]["model"] = str(start.policy_at(step))
-    steps = steps_of(arm, study)
-    layers = [changes, options.options, *_nested(varied), {"cluster": kept(steps)}]
+        changes["learner"]["model"] = str(origin.policy)
+    layers = [changes, options.options, *_nested(varied)]
+    if teacher is not None:
+        layers.append({"learner": {"distillation": {"teacher": str(teacher.policy)}}})
     made = _overlaid(config, layers, f"{_key(arm)} ({name})")
-    check_steps(name, made, steps)
     return Cell(
         name=name,
         arm=arm,
         command=options.command,
         seed=seed,
-        start=start,
-        step=step,
+        origin=origin,
+        teacher=teacher,
         values=values,
-        config=made,
+        config=keeping(name, made, steps_of(arm, study)),
         folder=folder / "cells" / of_run,
     )
 

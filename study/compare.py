@@ -149,7 +149,7 @@ def _describe(study: Study) -> None:
         "name": study.config.cluster.name,
         "seeds": list(options.seeds),
         "init": next((cell.name for cell in study.cells if cell.is_init), None),
-        "starts": {name: cell.start_name for name, cell in arms.items()},
+        "starts": {name: cell.origin and cell.origin.name for name, cell in arms.items()},
         "arms": list(arms),
         "sweep": {name: {"arm": cell.arm, "values": dict(cell.values)} for name, cell in arms.items() if cell.values},
         "roles": {name: asdict(role) for name, role in roles(study.cells, study.config).items()},

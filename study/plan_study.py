@@ -97,7 +97,7 @@ def render_study(plan: StudyPlan) -> str:
     options, rows = plan.study.config.compare, plan.rows
     lines = [["cell", "begins from", "command", "seeds", "training", "evaluations", "episodes", "device-hours"]]
     for row in rows:
-        start = row.cell.start_name or str(row.cell.config.learner.model).rpartition("/")[2]
+        start = (row.cell.origin and row.cell.origin.name) or str(row.cell.config.learner.model).rpartition("/")[2]
         counts = [f"{row.num_evaluations}", f"{row.evaluated_episodes:,}", _hours(row.device_hours)]
         told = in_operations(row.training_flops)
         lines.append([row.cell.name, start, row.cell.command, str(row.num_seeds), told, *counts])

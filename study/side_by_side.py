@@ -2,8 +2,8 @@
 
 make_side_by_side(cells, stop, shown, width=4, make=make_cell)
 
-A cell waits for the one that it starts from. When one fails, or the study is asked to stop, the others write a
-checkpoint and end; started again, the study goes on with them.
+A cell waits for those that it starts from or learns from. When one fails, or the study is asked to stop, the others
+write a checkpoint and end; started again, the study goes on with them.
 """
 
 import sys
@@ -51,8 +51,8 @@ def make_side_by_side(
     lanes: LifoQueue[_Lane] = LifoQueue()
 
     def make_one(cell: Cell) -> None:
-        if cell.start is not None:
-            made[cell.start.folder].result()
+        for needed in cell.needs:
+            made[needed.folder].result()
         lane = lanes.get()
         waiting.discard(cell.folder)
         try:
@@ -82,7 +82,7 @@ def in_turn(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _depth(cell: Cell) -> int:
-    return 0 if cell.start is None else 1 + _depth(cell.start)
+    return max((1 + _depth(needed) for needed in cell.needs), default=0)
 
 
 def _watch(made: dict[Path, Future[None]], shown: StudyProgress) -> BaseException | None:

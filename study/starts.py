@@ -1,15 +1,15 @@
 """What arms start from: the end of `init` or of another arm, or what either was behind an iteration.
 
     start_of("init@20", …)  →  Start(name="init", step=20)
-    in_order(compare)       →  the arms, each behind the one that it starts from
+    in_order(compare)       →  the arms, each behind those that it needs
 
-A run of whose iterations others start keeps and measures what it was there.
+A run of whose iterations others start keeps and measures what it was there. An arm may learn from another's policy too,
+as `learner.distillation.teacher: policy:sft`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.compare_options import INIT, ArmConfig, CompareConfig
 from cluster.config import Config
@@ -18,6 +18,8 @@ from cluster.faults import hint
 
 KEY = "start"
 """What a sweep calls it: `{start: [init@10, init@20]}`."""
+TEACHER = "policy:"
+"""Before the name of the run whose policy teaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ def start_of(said: str | None, key: str, compare: CompareConfig) -> Start | None
     return Start(found[1], None if found[2] is None else int(found[2]))
 
 
+def teacher_of(arm: ArmConfig, key: str, compare: CompareConfig) -> Start | None:
+    """Whose policy the arm learns from, where that is another run's."""
+    said = ((arm.options.get("learner") or {}).get("distillation") or {}).get("teacher")
+    if not str(said).startswith(TEACHER):
+        return None
+    return start_of(str(said).removeprefix(TEACHER), f"{key}.options.learner.distillation.teacher", compare)
+
+
 def swept_starts(compare: CompareConfig) -> tuple[str, ...]:
     """The starts that a sweep tries, all of them of `init`."""
     starts = tuple(compare.sweep.get(KEY, ()))
@@ -53,12 +63,10 @@ def swept_starts(compare: CompareConfig) -> tuple[str, ...]:
 
 
 def in_order(compare: CompareConfig) -> Iterator[tuple[str, ArmConfig]]:
-    """The arms, each behind the one that it starts from; raises ConfigError where arms start from each other."""
+    """The arms, each behind those that it needs; raises ConfigError where they need each other."""
     left, begun = dict(compare.arms), {INIT}
     while left:
-        ready = [
-            name for name, arm in left.items() if (start := _of(name, arm, compare)) is None or start.name in begun
-        ]
+        ready = [name for name, arm in left.items() if {each.name for each in _needs(name, arm, compare)} <= begun]
         if not ready:
             raise ConfigError(f"compare.arms: {', '.join(left)} start from each other; let one of them start from init")
         for name in ready:
@@ -67,26 +75,31 @@ def in_order(compare: CompareConfig) -> Iterator[tuple[str, ArmConfig]]:
 
 
 def steps_of(name: str, compare: CompareConfig) -> tuple[int, ...]:
-    """Behind which iterations of a run others start."""
-    own = [_of(arm, options, compare) for arm, options in compare.arms.items()]
+    """Behind which iterations of a run others start or are taught."""
     swept = [start_of(said, f"compare.sweep.{KEY}", compare) for said in swept_starts(compare)]
-    starts = (swept or own) if name == INIT else own
-    return tuple(sorted({start.step for start in starts if start and start.name == name and start.step is not None}))
+    needed = [each for arm, options in compare.arms.items() for each in _needs(arm, options, compare)]
+    return tuple(
+        sorted({each.step for each in (*swept, *needed) if each and each.name == name and each.step is not None})
+    )
 
 
-def kept(steps: tuple[int, ...]) -> Mapping[str, Any]:
-    """What a run of which others start does besides: it keeps what it was, and is measured there."""
-    return {"export_at": [step for step in steps if step], "evaluate_at": list(steps)} if steps else {}
-
-
-def check_steps(name: str, config: Config, steps: tuple[int, ...]) -> None:
-    """Raise ConfigError where a run never comes to an iteration that others start from."""
-    last = config.cluster.iterations
-    if steps and steps[-1] > last:
+def keeping(name: str, config: Config, steps: tuple[int, ...]) -> Config:
+    """What a run does of which others start: it keeps what it was, and is measured there. Raises ConfigError where it
+    never comes to that."""
+    if not steps:
+        return config
+    cluster = config.cluster
+    if steps[-1] > cluster.iterations:
         raise ConfigError(
-            f"{name}@{steps[-1]}: {name} has {last} iterations; start from one of them, or raise its cluster.iterations"
+            f"{name}@{steps[-1]}: {name} has {cluster.iterations} iterations; start from one of them, or raise its "
+            "cluster.iterations"
         )
+    exported, measured = {*cluster.export_at, *steps} - {0}, {*cluster.evaluate_at, *steps}
+    added = {"export_at": tuple(sorted(exported)), "evaluate_at": tuple(sorted(measured))}
+    return config.model_copy(update={"cluster": cluster.model_copy(update=added)})
 
 
-def _of(name: str, arm: ArmConfig, compare: CompareConfig) -> Start | None:
-    return start_of(arm.start, f"compare.arms.{name}.start", compare)
+def _needs(name: str, arm: ArmConfig, compare: CompareConfig) -> list[Start]:
+    key = f"compare.arms.{name}"
+    needed = (start_of(arm.start, f"{key}.{KEY}", compare), teacher_of(arm, key, compare))
+    return [each for each in needed if each is not None]

@@ -20,7 +20,7 @@ def cells_of(cluster: dict[str, Any] | None = None, **compare: Any) -> dict[str,
 
 
 def begins_from(cells: dict[str, Cell]) -> dict[str, tuple[str | None, str]]:
-    return {name: (cell.start_name, str(cell.config.learner.model)) for name, cell in cells.items()}
+    return {name: (cell.origin and cell.origin.name, str(cell.config.learner.model)) for name, cell in cells.items()}
 
 
 def test_arms_start_from_any_iteration_of_one_run_which_keeps_and_measures_it() -> None:
@@ -52,7 +52,7 @@ def test_variants_of_a_sweep_start_from_the_variant_of_their_own_values() -> Non
         sweep={"env.max_attempts": [1, 5], "init.cluster.iterations": [10, 20]},
         arms={"sft": SFT, "rl": {**RL, "start": "sft"}},
     )
-    starts = {name: cell.start_name for name, cell in cells.items() if cell.arm == "rl"}
+    starts = {name: cell.origin and cell.origin.name for name, cell in cells.items() if cell.arm == "rl"}
     assert starts == {
         f"rl_iterations_{steps}_max_attempts_{attempts}": f"sft_iterations_{steps}_max_attempts_{attempts}"
         for steps in (10, 20)
@@ -64,6 +64,25 @@ def test_arms_from_different_starts_are_different_methods_and_one_of_a_later_sta
     early, late = (cells_of(arms={"rl": {**RL, "start": f"init@{step}"}})["rl"] for step in (5, 10))
     assert early.digest != late.digest
     assert early.planned_config.learner.model == "base", "a plan knows the model before there is a policy"
+
+
+def test_an_arm_may_learn_from_the_policy_of_another_which_is_made_before() -> None:
+    taught = {**RL, "options": {"learner": {"rl_weight": 0, "distillation": {"teacher": "policy:sft@5"}}}}
+    cells = cells_of(arms={"taught": taught, "sft": SFT})
+    assert list(cells) == ["init", "sft", "taught"]
+    assert [cell.name for cell in cells["taught"].needs] == ["init", "sft"]
+    teacher = str(cells["taught"].config.learner.distillation.teacher)
+    assert teacher.endswith("cells/sft_seed0/exports/iteration_000005")
+    assert cells["taught"].planned_config.learner.distillation.teacher == "base"
+    assert cells["sft"].config.cluster.export_at == (5,)
+    other = {**RL, "options": {"learner": {"rl_weight": 0, "distillation": {"teacher": "policy:sft"}}}}
+    assert cells_of(arms={"taught": other, "sft": SFT})["taught"].digest != cells["taught"].digest
+
+
+def test_what_init_keeps_by_itself_it_keeps_besides() -> None:
+    own = {"export_at": [3], "evaluate_at": [4]}
+    made = cells_of(own, arms={"rl": {**RL, "start": "init@10"}})["init"].config.cluster
+    assert (made.export_at, made.evaluate_at) == ((3, 10), (4, 10))
 
 
 @pytest.mark.parametrize(
