@@ -65,8 +65,8 @@ def contrasts_of(study: Study, question: QuestionConfig) -> list[Contrast]:
                 value=difference.value,
                 low=difference.low,
                 high=difference.high,
-                p=(p := max(difference.task_p, difference.seed_p or 0.0)),
-                corrected=p,
+                p=difference.p,
+                corrected=difference.p,
                 seeds=len(difference.by_seed),
                 n=difference.n,
             )

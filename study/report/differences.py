@@ -43,9 +43,14 @@ class Difference:
         return self.task_p < LEVEL
 
     @property
+    def p(self) -> float:
+        """Over tasks and, where there are several, over seeds: the larger of the two."""
+        return max(self.task_p, self.seed_p or 0.0)
+
+    @property
     def is_significant(self) -> bool:
-        """Whether it is more than chance over tasks and, where there are several, over seeds."""
-        return max(self.task_p, self.seed_p or 0.0) < LEVEL
+        """Whether it is more than chance over both."""
+        return self.p < LEVEL
 
 
 def compare(

@@ -44,6 +44,7 @@ def _parts(findings: Findings, arm: str, suite: str, measure: str) -> Finding | 
         f"reaches {points(reached)} by sharper draws alone ({_drawn(at)}, {percent(best)}){verdict}. "
         + _best_beside(findings, arm, suite, measure, max(best, before.value)),
         kind,
+        rest.p,
     )
 
 

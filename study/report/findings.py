@@ -15,7 +15,7 @@ from typing import Any, Literal
 from cluster.measuring.asked import Asked
 from envs.catalog import make_environment
 from envs.protocol import EnvError, Measure, Part
-from study.report.differences import ClusterOf, Difference, compare, over_seeds
+from study.report.differences import LEVEL, ClusterOf, Difference, compare, holm, over_seeds
 from study.report.judging import Judged, Plays, Unit
 from study.report.rates import Rate
 from study.report.records import Point, Study
@@ -33,6 +33,8 @@ class Finding:
     text: str
     kind: Kind
     """`unsure` is a difference that holds over tasks and not over seeds; `same` is one that chance explains."""
+    p: float = 1.0
+    """Over tasks and seeds, alone."""
 
 
 class Findings:
@@ -145,7 +147,7 @@ class Findings:
             f"{'paired' if found.is_paired else 'unpaired'}, n = {found.n}"
         )
         text = f"{where}: {measure.title} {verb} {against} ({difference}). {_how_sure(found)}"
-        return Finding(text, kind)
+        return Finding(text, kind, found.p)
 
 
 def percent(value: float) -> str:
@@ -226,7 +228,9 @@ def count_of_tests(findings: Sequence[Finding]) -> str:
     """How many comparisons there were, and what that means."""
     if len(findings) == 1:
         return "One comparison, tested at the 5 % level."
+    alone = sum(finding.p < LEVEL for finding in findings)
+    corrected = sum(p < LEVEL for p in holm([finding.p for finding in findings]))
     return (
-        f"{len(findings)} comparisons, each tested at the 5 % level and none corrected for their number: about one in "
-        "twenty would look significant by chance alone."
+        f"{len(findings)} comparisons, each tested alone at the 5 % level, at which about one in twenty would look "
+        f"significant by chance: {alone} are. Corrected for their number (Holm), {corrected} are."
     )

@@ -20,7 +20,7 @@ from study.report.caveats import budget_notes, caveats, matched_success
 from study.report.differences import over_seeds, student_p, student_reach
 from study.report.drawing import WIDTH
 from study.report.figures import draw_all
-from study.report.findings import Finding, Findings
+from study.report.findings import Finding, Findings, count_of_tests
 from study.report.overlay import draw_overlay, overlay
 from study.report.page import as_script, findings_list
 from study.report.rates import Rate, measures_of
@@ -117,6 +117,13 @@ def test_what_is_not_beyond_chance_is_folded_away_and_still_there() -> None:
         "2 that show nothing beyond chance" in folded and folded.count(rest[0].text) == 2 and "3 comparisons" in folded
     )
     assert "Nothing is beyond chance" in findings_list(rest)
+
+
+def test_how_many_comparisons_hold_is_told_alone_and_corrected_for_their_number() -> None:
+    found = [Finding("a", "higher", 0.001), Finding("b", "lower", 0.02), Finding("c", "unsure", 0.2)]
+    assert count_of_tests(found).endswith("by chance: 2 are. Corrected for their number (Holm), 2 are.")
+    more = [*found, *[Finding("d", "same", 0.9)] * 7]
+    assert count_of_tests(more).endswith("by chance: 2 are. Corrected for their number (Holm), 1 are.")
 
 
 def test_one_seed_is_said_to_be_one_seed(tmp_path: Path) -> None:
