@@ -37,6 +37,8 @@ def train_rl(
             with run.supervisor.iteration():
                 run.evaluate_if_due()
                 if run.is_over:
+                    with run.phase("checkpoint"):
+                        run.save(wait=True)  # of what nobody knew to be the last
                     continue
                 run.push()
                 with run.phase("rollout"):

@@ -27,6 +27,8 @@ def train_sft(
             with run.supervisor.iteration():
                 run.evaluate_if_due()
                 if run.is_over:
+                    with run.phase("checkpoint"):
+                        run.save(wait=True)  # of what nobody knew to be the last
                     continue
                 items = demonstrations.of_step(run.iteration)
                 report = run.learn(items)

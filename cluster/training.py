@@ -171,9 +171,10 @@ class Training:
 
     def evaluate_if_due(self) -> None:
         """Measure the present policy on all suites, where the config says so for this iteration."""
-        done = {row["iteration"] for row in self.directory.rows("evaluations")} - {0}
-        spent, cluster = self._spent(), self.config.cluster
-        if is_measured(cluster, self.iteration, is_over=self.is_over, spent=spent, num_measured=len(done)):
+        cluster = self.config.cluster
+        before = [row for row in self.directory.rows("evaluations") if 0 < row["iteration"] < self.iteration]
+        last, spent = max((row[cluster.ledger] for row in before), default=0.0), self._spent()
+        if is_measured(cluster, self.iteration, is_over=self.is_over, spent=spent, measured_at=last):
             self.evaluate()
         every = self.config.evaluation.kl_every
         if every and self.iteration and self.iteration % every == 0 and not self.is_over:
@@ -254,8 +255,6 @@ class Training:
     def finish(self) -> None:
         """Evaluate the last policy and leave it as a Hugging Face folder."""
         self.evaluate_if_due()
-        if self._has_arrived():
-            self.save(wait=True)  # what no one knew to be the last
         with self.phase("export"):
             self.actors.learner.export(self.directory.path / POLICY_FOLDER)
         self.directory.end(self.iteration)

@@ -23,7 +23,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cluster.config import Config, parse_config, suite_environments, to_yaml
-from cluster.errors import ConfigError, Stopped
+from cluster.errors import ConfigError, RunError, Stopped
 from cluster.groups.crew import Crew
 from cluster.options import flat
 from cluster.planning.hardware import of_cluster
@@ -81,6 +81,12 @@ def make_cell(cell: Cell, stop: StopRequest, shown: StudyProgress, train: CellRu
         return
     if stop.is_made:
         raise Stopped(f"{cell.folder} was not begun; {AGAIN}")
+    for origin in filter(None, (cell.origin, cell.teacher)):
+        if not origin.policy.is_dir():
+            raise RunError(
+                f"{cell.folder.name} needs the policy of {origin.name}, and {origin.policy} is not there: "
+                f"{origin.cell.name} ended before that iteration; name an earlier one, or raise its budget"
+            )
     RunDirectory.at(cell.folder)
     before, began = mark.seconds or 0.0, time.monotonic()
     write_mark(cell, is_done=False, seconds=before)
@@ -108,8 +114,8 @@ def require_same(cell: Cell) -> None:
 
 
 def _differences(cell: Cell) -> Iterator[str]:
-    """In what the cell, or what it starts from, was made otherwise. An option that is newer than the cell has its
-    default there, and does not tell them apart."""
+    """In what the cell, or one that it needs, was made otherwise. An option that is newer than the cell has its default
+    there, and does not tell them apart."""
     recorded = cell.folder / "config.yaml"
     if not recorded.is_file():
         yield f"{recorded} is not there"
@@ -121,25 +127,34 @@ def _differences(cell: Cell) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    was, is_now = (dict(flat(_resolved(config, has_start=cell.start is not None))) for config in (then, cell.config))
+    was, is_now = (dict(flat(_resolved(config))) for config in (then, cell.config))
     for key in sorted(was.keys() | is_now.keys()):
         if was.get(key) != is_now.get(key):
             yield f"{key} was {was.get(key)}, is {is_now.get(key)}"
-    if cell.start is not None:
-        yield from _differences(cell.start)
+    for needed in cell.needs:
+        yield from _differences(needed)
 
 
-def _resolved(config: Config, *, has_start: bool) -> dict[str, Any]:
+def _resolved(config: Config) -> dict[str, Any]:
     """All options that decide what a cell is, those of suites with the defaults of their environments, which an arm
     with an `env` of its own writes out."""
     options = config.model_dump(mode="json", by_alias=True, exclude={"compare"})
     for where in ("folder", "cache_folder"):
         options["cluster"].pop(where)
-    options["learner"]["model"] = None if has_start else str(Path(config.learner.model or "").resolve())
+    learner = options["learner"]
+    learner["model"] = _inside_study(config.learner.model or "")
+    if teacher := config.learner.distillation.other_model:
+        learner["distillation"]["teacher"] = _inside_study(teacher)
     for name, (env, verifier) in suite_environments(config).items():
         asked = {"env": env.model_dump(mode="json"), "verifier": verifier.model_dump(mode="json")}
         options["evaluation"]["suites"][name] |= asked
     return options
+
+
+def _inside_study(model: str) -> str:
+    """Of a cell's policy, what it is called wherever the study lies; of any other model, where it is."""
+    path = Path(model).resolve()
+    return "/".join(path.parts[path.parts.index("cells") :]) if "cells" in path.parts else str(path)
 
 
 def _describe(study: Study) -> None:

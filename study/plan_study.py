@@ -70,7 +70,8 @@ def plan_study(study: Study, hardware: Hardware, *, elsewhere: bool = False) -> 
 def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> StudyRow:
     plan = make_plan(cell.planned_config, cell.command, hardware, elsewhere=elsewhere)
     cluster = cell.config.cluster
-    num_evaluations = cluster.evaluations if cluster.budget and cluster.evaluations else plan.batch.num_evaluations
+    shares = cluster.evaluations if cluster.budget and cluster.evaluations else 0
+    num_evaluations = max(shares, plan.batch.num_evaluations)
     episodes = num_evaluations * plan.batch.episodes_per_evaluation
     episodes += plan.batch.episodes_at_end if cluster.evaluate_at_end else 0
     iterations = sum(work.flops for work in plan.work) * cluster.iterations

@@ -55,6 +55,12 @@ def teacher_of(arm: ArmConfig, key: str, compare: CompareConfig) -> Start | None
 def swept_starts(compare: CompareConfig) -> tuple[str, ...]:
     """The starts that a sweep tries, all of them of `init`."""
     starts = tuple(compare.sweep.get(KEY, ()))
+    own = [name for name, arm in compare.arms.items() if arm.start is not None]
+    if starts and own:
+        raise ConfigError(
+            f"compare.sweep.{KEY}: {own[0]} has a start of its own, {compare.arms[own[0]].start}; leave that out, or "
+            "give the other arms starts of their own instead of the sweep"
+        )
     for said in starts:
         found = start_of(said, f"compare.sweep.{KEY}", compare)
         if found is None or found.name != INIT:

@@ -8,14 +8,16 @@ from cluster.measuring.choosing import direction, split_name
 from cluster.options import ClusterConfig
 
 
-def is_measured(cluster: ClusterConfig, iteration: int, *, is_over: bool, spent: float, num_measured: int) -> bool:
-    """Whether all suites are played behind this iteration; `num_measured` counts those on the way that were."""
+def is_measured(cluster: ClusterConfig, iteration: int, *, is_over: bool, spent: float, measured_at: float) -> bool:
+    """Whether all suites are played behind this iteration; `measured_at` is what had been spent when they last were."""
     if iteration == 0:
         return cluster.evaluate_at_start or 0 in cluster.evaluate_at
     if iteration in cluster.evaluate_at or (cluster.evaluate_every and iteration % cluster.evaluate_every == 0):
         return True
-    if cluster.budget and cluster.evaluations and spent * cluster.evaluations >= cluster.budget * (num_measured + 1):
-        return True
+    if cluster.budget and cluster.evaluations:
+        share = cluster.budget / cluster.evaluations
+        if spent // share > measured_at // share:
+            return True
     return cluster.evaluate_at_end and is_over
 
 

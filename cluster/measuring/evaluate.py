@@ -75,7 +75,9 @@ class Evaluator:
             # The policy is its start before the first update, and a policy that draws nothing has no distribution.
             compared = evaluation.kl_to_start if iteration and temperature else 0
             moves[suite, temperature] = references[:compared], temperature
-        distances = [{}] * len(rows)
+        # Before the first update, a policy is where it began.
+        nowhere = {"kl_to_start": 0.0, "kl_to_start_k3": 0.0} if evaluation.kl_to_start and not iteration else {}
+        distances = [nowhere if temperature else {} for _, temperature in wanted]
         if any(references for references, _ in moves.values()):
             distances = self._moved([moves[pair] for pair in wanted])
         found = _found([rows[pair] for pair in wanted])

@@ -74,9 +74,8 @@ def listing() -> str:
         if answer is None:
             lines.append(f"    not run yet: ruleshift questions {name}")
         else:
-            lines += [
-                f"    {answer.found[0] if answer.found else 'see docs/questions.md'} {answer.minutes:.0f} core-minutes"
-            ]
+            found = answer.found[0] if answer.found else "see docs/questions.md"
+            lines.append(f"    {found} {answer.made['minutes']:.0f} minutes of a core.")
     return "\n".join(lines)
 
 
@@ -103,7 +102,10 @@ def _collect(folder: Path) -> int:
     if not asked and not any(KEPT.glob("*.csv")):
         raise RunError(f"{folder}: holds no study of a question; make one, as ruleshift questions {names()[0]}")
     for study in asked:
-        keep(read_study(study), study.name, load(study.name)[1], KEPT)
+        try:
+            keep(read_study(study), study.name, load(study.name)[1], KEPT)
+        except RunError as error:
+            print(f"left out: {error}", file=sys.stderr)
     missing = write_page(KEPT, PAGE)
     print(PAGE)
     if missing:

@@ -7,7 +7,7 @@ selections(points, question)    →  how well each measure of a start tells what
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from cluster.errors import ConfigError
 from cluster.measuring.choosing import direction
 from cluster.question_options import START, QuestionConfig
 from cluster.record.files import replace as write_file
-from study.questions.points import LEDGERS, Kept
+from study.questions.points import LEDGERS, Kept, is_start
 from study.report.differences import Difference, compare, holm, over_seeds
 from study.report.findings import Findings
 from study.report.rates import Rate
@@ -46,14 +47,20 @@ class Contrast:
 
 
 def contrasts_of(study: Study, question: QuestionConfig) -> list[Contrast]:
-    """Those that could be made; an arm of which nothing was measured is left out."""
+    """Those that could be made; an arm of which nothing was measured is left out. Raises ConfigError where a measure
+    has no interval to compare by."""
     findings, found = Findings(study), list[Contrast]()
     for asked in question.contrasts:
         suite, _, measure = asked.by.partition("/")
         pairs = _pairs(study, asked.first, asked.second, suite)
-        difference = _difference(findings, pairs, suite, measure) if pairs else None
-        if difference is None:
+        if not pairs:
             continue
+        difference = _difference(findings, pairs, suite, measure)
+        if difference is None:
+            raise ConfigError(
+                f"compare.question.contrasts: {asked.by} has no interval, so that {asked.first} and {asked.second} "
+                "cannot be held against each other by it; name a rate"
+            )
         sides = [[rate.value for point in side if (rate := point.rate(measure))] for side in zip(*pairs, strict=True)]
         found.append(
             Contrast(
@@ -79,7 +86,8 @@ def _pairs(study: Study, first: str, second: str, suite: str) -> list[tuple[Poin
     pairs = []
     for seed in study.seeds:
         series = study.series(first, seed, suite)
-        other = series[0] if second == START and series else study.last(second, seed, suite)
+        began = series[0] if series and is_start(series[0], first) else None
+        other = began if second == START else study.last(second, seed, suite)
         if series and other is not None and series[-1].row is not other.row:
             pairs.append((series[-1], other))
     return pairs
@@ -131,7 +139,7 @@ def passes(points: Sequence[Kept], first: str, second: str, name: str, ledger: s
 
 
 def curve(points: Sequence[Kept], arm: str, name: str, ledger: str) -> list[tuple[float, Rate]]:
-    """The mean of the seeds at each evaluation in turn, as far as all have come."""
+    """The mean of the seeds at each evaluation in turn; one that has ended stays where it ended."""
     assert ledger in LEDGERS
     seeds: dict[int, list[Kept]] = {}
     for point in points:
@@ -139,9 +147,14 @@ def curve(points: Sequence[Kept], arm: str, name: str, ledger: str) -> list[tupl
             seeds.setdefault(point.seed, []).append(point)
     return [
         (fmean(getattr(point, ledger) for point in at_once), rate)
-        for at_once in zip(*seeds.values(), strict=False)
+        for at_once in _held(list(seeds.values()))
         if (rate := over_seeds([point.rate for point in at_once])) is not None
     ]
+
+
+def _held(seeds: Sequence[Sequence[Kept]]) -> Iterator[list[Kept]]:
+    for index in range(max(map(len, seeds), default=0)):
+        yield [points[min(index, len(points) - 1)] for points in seeds]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,32 +165,35 @@ class Selector:
     spearman: float
     """Between the ranks of both, starts of one seed at a time, the mean of the seeds; 1 where it tells all."""
     regret: float
-    """How much worse the outcome of the start that it chooses is than that of the best, the mean of the seeds."""
+    """How much worse the outcome of the start that it chooses is than that of the best, the mean of the seeds; of
+    several that it finds equally good, the mean of theirs."""
     starts: int
 
 
 def selections(points: Sequence[Kept], question: QuestionConfig) -> list[Selector]:
-    """Of each selector of the question, as far as three starts or more have it."""
-    return [found for by in question.selectors if (found := _selector(points, by, question.outcome or "")) is not None]
-
-
-def _selector(points: Sequence[Kept], by: str, outcome: str) -> Selector | None:
-    sign = direction(by.partition("/")[2]) or 1
-    told, came = (
-        {(point.seed, point.arm): point.value for point in points if (point.name, point.when) == wanted}
-        for wanted in ((by, "start"), (outcome, "end"))
+    """Of each selector of the question, over the starts that all of them were measured on, where these are three or
+    more."""
+    wanted = [*((by, "start") for by in question.selectors), (question.outcome or "", "end")]
+    *told, came = (
+        {(point.seed, point.arm): point.value for point in points if (point.name, point.when) == each}
+        for each in wanted
     )
-    ranks, regrets, most = [], [], 0
-    for seed in dict.fromkeys(seed for seed, _ in told):
-        arms = [arm for of, arm in told if of == seed and (seed, arm) in came]
-        if len(arms) < 3:
-            continue
-        scores = np.array([sign * told[seed, arm] for arm in arms])
-        results = np.array([came[seed, arm] for arm in arms])
+    common = [start for start in came if all(start in known for known in told)]
+    by_seed = {seed: [start for start in common if start[0] == seed] for seed in dict.fromkeys(s for s, _ in common)}
+    starts = [each for each in by_seed.values() if len(each) > 2]
+    return [_selector(by, known, came, starts) for by, known in zip(question.selectors, told, strict=True) if starts]
+
+
+def _selector(
+    by: str, told: Mapping[tuple[int, str], float], came: Mapping[tuple[int, str], float], starts: Sequence[Any]
+) -> Selector:
+    sign, ranks, regrets = direction(by.partition("/")[2]) or 1, [], []
+    for of_seed in starts:
+        scores = np.array([sign * told[start] for start in of_seed])
+        results = np.array([came[start] for start in of_seed])
         ranks.append(spearman(scores, results))
-        regrets.append(float(results.max() - results[int(scores.argmax())]))
-        most = max(most, len(arms))
-    return Selector(by=by, spearman=fmean(ranks), regret=fmean(regrets), starts=most) if ranks else None
+        regrets.append(float(results.max() - results[scores == scores.max()].mean()))
+    return Selector(by=by, spearman=fmean(ranks), regret=fmean(regrets), starts=min(map(len, starts)))
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:

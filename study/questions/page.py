@@ -4,11 +4,16 @@ keep(study, name, question, folder)   the tables of one study, beside those of t
 write_page(folder, page)              the figures and the page
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from cluster.config import Config, suite_environments
+from cluster.errors import RunError
 from cluster.question_options import START, QuestionConfig
 from cluster.record.files import replace
 from study.marks import mark_of
@@ -24,15 +29,15 @@ from study.report.findings import p_words, percent
 from study.report.findings import points as in_points
 from study.report.records import Study
 
-MINUTES = "minutes"
 _LEDGER_WORDS = {"flops": "FLOPs", "paper_flops": "FLOPs by the paper's count", "trained_tokens": "tokens trained on"}
 _HEAD = """# Questions
 
 What the paper ablated and what came after it, asked of models of a million parameters. Each question is a file of
 `configs/questions/`; `ruleshift questions` lists them, `ruleshift questions NAME` asks one again, and
 `ruleshift questions --collect runs/questions` writes this page from what was recorded. Intervals are of 95 %, over
-tasks and seeds; p-values are corrected for the number of comparisons of a question (Holm). Arms of one question have
-one budget, unless it says otherwise. A model this small shows what can happen, and not what will at another size.
+tasks and, where there are several, seeds, each for itself; p-values are corrected for the number of comparisons of a
+question (Holm). Arms of one question have one budget, unless it says otherwise; what they start from is not charged.
+A model this small shows what can happen, and not what will at another size.
 """
 
 
@@ -45,8 +50,8 @@ class Answer:
     question: QuestionConfig
     points: Sequence[Kept]
     contrasts: Sequence[Contrast]
-    minutes: float
-    """Of both cores, all cells together."""
+    made: Mapping[str, Any]
+    """Of what and in how long: `model`, `budget`, `ledger`, `minutes` of all runs together."""
 
     @classmethod
     def of(cls, said: str, folder: Path) -> "Answer | None":
@@ -56,7 +61,8 @@ class Answer:
             return None
         config, question = load(said)
         points, contrasts = kept.read(folder / f"{name}.csv"), held.read(folder / f"{name}_contrasts.csv")
-        return cls(name, config, question, points, contrasts, float((folder / f"{name}_{MINUTES}.txt").read_text()))
+        made = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        return cls(name, config, question, points, contrasts, made)
 
     @property
     def titles(self) -> dict[str, str]:
@@ -70,7 +76,7 @@ class Answer:
     @property
     def ledger(self) -> str:
         """The account that the arms have one budget in."""
-        return {full: short for short, full in LEDGERS.items()}[self.config.compare.ledger]
+        return {full: short for short, full in LEDGERS.items()}[self.made["ledger"]]
 
     @property
     def found(self) -> list[str]:
@@ -79,12 +85,21 @@ class Answer:
 
 
 def keep(study: Study, name: str, question: QuestionConfig, folder: Path) -> None:
-    """The tables of a study that has asked it."""
+    """The tables of a study that has asked it; RunError where that has not ended."""
+    marks = [mark_of(inner) for inner in sorted((study.folder / "cells").iterdir())]
+    if unmade := sum(not mark.is_done for mark in marks):
+        raise RunError(f"{study.folder}: {unmade} of its runs have not ended; ask again, which goes on with them")
     folder.mkdir(parents=True, exist_ok=True)
     kept.write(kept.points_of(study, question), folder / f"{name}.csv")
     held.write(held.contrasts_of(study, question), folder / f"{name}_contrasts.csv")
-    seconds = sum(mark_of(cell.folder).seconds or 0.0 for cell in study.cells.values())
-    replace(folder / f"{name}_{MINUTES}.txt", f"{seconds / 60:.1f}\n".encode())
+    options = OmegaConf.create(study.config_text)
+    made = {
+        "model": Path(str(OmegaConf.select(options, "learner.model"))).name,
+        "budget": study.budget,
+        "ledger": study.ledger,
+        "minutes": round(sum(mark.seconds or 0.0 for mark in marks) / 60, 1),
+    }
+    replace(folder / f"{name}.json", (json.dumps(made) + "\n").encode())
 
 
 def write_page(folder: Path, page: Path) -> list[str]:
@@ -110,7 +125,7 @@ def section(answer: Answer, folder: str) -> str:
     found = " ".join(answer.found) or "No arms were held against each other."
     lines += [f"**Found.** {found}{_crossings(answer)}", ""]
     lines += [f"**Rests on.** {rests_on(answer)}", "", f"**Would change it.** {question.would_change}", ""]
-    lines += [f"`ruleshift questions {answer.name}`, {answer.minutes:.0f} core-minutes.", ""]
+    lines += [f"`ruleshift questions {answer.name}`, {answer.made['minutes']:.0f} minutes of a core.", ""]
     return "\n".join(lines)
 
 
@@ -119,7 +134,7 @@ def told(contrast: Contrast, answer: Answer) -> str:
     against = "where it began" if contrast.second == START else f"of `{contrast.second}`"
     is_share = all(point.n is not None for point in answer.points if point.name == contrast.by)
     show, differ = (percent, in_points) if is_share else (_number, _signed)
-    verdict = "" if contrast.corrected < LEVEL else " Chance explains it."
+    verdict = "" if contrast.corrected < LEVEL else " Not beyond chance, for so many comparisons."
     unit = " points" if is_share else ""
     return (
         f"{words(contrast.by, answer.titles)}: `{contrast.first}` {show(contrast.of_first)} against "
@@ -130,16 +145,15 @@ def told(contrast: Contrast, answer: Answer) -> str:
 
 def rests_on(answer: Answer) -> str:
     """How many seeds, tasks and models it was, and what the question says itself."""
-    points = answer.points
+    points, made = answer.points, answer.made
     seeds = sorted({point.seed for point in points})
     tasks = sorted({point.n for point in points if point.n is not None and point.measure == "success"})
-    budget = answer.config.compare.budget
-    spent = f", {budget:.2g} {_LEDGER_WORDS[answer.ledger]} an arm" if budget else ""
+    spent = f", {made['budget']:.2g} {_LEDGER_WORDS[answer.ledger]} an arm" if made["budget"] else ""
     of_tasks = f", {tasks[-1]} tasks a suite" if tasks else ""
     shown = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     extra = f" {answer.question.rests_on}" if answer.question.rests_on else ""
-    model = Path(answer.config.learner.model or "").name
-    return f"{len(arms_of(points))} arms from `{model}`, {shown}{of_tasks}{spent}.{extra}"
+    alone = " One seed tells of these policies, not of the ways to train them." if len(seeds) == 1 else ""
+    return f"{len(arms_of(points))} arms from `{made['model']}`, {shown}{of_tasks}{spent}.{alone}{extra}"
 
 
 def _table(answer: Answer) -> list[str]:
@@ -155,10 +169,11 @@ def _table(answer: Answer) -> list[str]:
 
 
 def _cell(points: Sequence[Kept], arm: str, name: str) -> str:
-    """`16.5 → 30.3 (26.1–34.6)`."""
+    """`16.5 → 30.3 (26.1–34.6)`; of how far a policy has moved from its start, the end alone."""
     start, end = (
         over_seeds([point.rate for point in ends(points, arm, name, when).values()]) for when in ("start", "end")
     )
+    start = None if "kl_to_start" in name else start
     if end is None:
         return "–"
     if end.n is None:

@@ -19,7 +19,7 @@ from cluster.faults import hint
 from cluster.question_options import QuestionConfig
 from cluster.record.files import replace
 from study.report.rates import Rate, measures_of
-from study.report.records import Study
+from study.report.records import Point, Study
 
 LEDGERS = {
     "flops": "compute/flops",
@@ -87,14 +87,14 @@ def _of_measure(study: Study, name: str) -> Iterator[Kept]:
             for index, point in enumerate(series):
                 if (rate := point.rate(measure)) is None:
                     continue
-                is_start = point.cell.arm != arm or point.row["iteration"] == 0
+                begins = is_start(point, arm)
                 yield Kept(
                     arm=arm,
                     of=str(variant.get("arm", arm)),
                     values=dict(variant.get("values", {})),
                     seed=seed,
-                    when="start" if is_start else "end" if index == len(series) - 1 else "way",
-                    iteration=0 if is_start else int(point.row["iteration"]),
+                    when="start" if begins else "end" if index == len(series) - 1 else "way",
+                    iteration=0 if begins else int(point.row["iteration"]),
                     suite=suite,
                     measure=measure,
                     value=rate.value,
@@ -103,6 +103,11 @@ def _of_measure(study: Study, name: str) -> Iterator[Kept]:
                     n=rate.n,
                     **{short: point.at(ledger) for short, ledger in LEDGERS.items()},
                 )
+
+
+def is_start(point: Point, arm: str) -> bool:
+    """Whether it is what the arm starts from, and no evaluation on its way."""
+    return point.cell.arm != arm or point.row["iteration"] == 0
 
 
 def write(points: Iterable[Kept], path: Path) -> None:

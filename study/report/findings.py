@@ -105,9 +105,19 @@ class Findings:
         self, one: str, other: str, suite: str, temperature: float, of_other: float | None = None
     ) -> list[tuple[Point, Point]]:
         study, at = self.study, temperature if of_other is None else of_other
-        both = [(study.last(one, seed, suite, temperature), study.last(other, seed, suite, at)) for seed in study.seeds]
+        both = [
+            (study.last(one, seed, suite, temperature), self._opponent(one, other, seed, suite, at))
+            for seed in study.seeds
+        ]
         # A run that was measured but once has nothing to be compared with.
         return [(first, last) for first, last in both if first and last and first.row is not last.row]
+
+    def _opponent(self, one: str, other: str, seed: int, suite: str, at: float) -> Point | None:
+        """The other arm's end; where that is the policy before training, what this arm itself began as."""
+        study = self.study
+        if other == study.beginning and study.starts.get(one, other) != other:
+            return next(iter(study.series(one, seed, suite, at)), None)
+        return study.last(other, seed, suite, at)
 
     def _difference(
         self, one: str, other: str, suite: str, measure: str, temperature: float, of_other: float | None = None

@@ -19,7 +19,7 @@ def measured(cluster: dict[str, Any], last: int = 50) -> list[int]:
     """Behind which iterations, where each costs one of whatever the budget is of."""
     config, found = ClusterConfig.model_validate({"iterations": last, **cluster}), list[int]()
     for iteration in range(last + 1):
-        told = {"is_over": iteration == last, "spent": float(iteration), "num_measured": len([i for i in found if i])}
+        told = {"is_over": iteration == last, "spent": float(iteration), "measured_at": max([0.0, *map(float, found)])}
         if is_measured(config, iteration, **told):
             found.append(iteration)
     return found
@@ -36,6 +36,8 @@ def measured(cluster: dict[str, Any], last: int = 50) -> list[int]:
         ({"evaluate_at": [0, 7], "evaluate_at_start": False, "evaluate_at_end": False}, [0, 7]),
         ({"budget": 50, "evaluations": 2, "evaluate_at_start": False}, [25, 50]),
         ({"budget": 50, "evaluations": 2, "evaluate_at": [30]}, [0, 25, 30, 50]),
+        # Whatever is measured besides takes none of the shares' places.
+        ({"budget": 50, "evaluations": 2, "evaluate_at": [1, 2, 3]}, [0, 1, 2, 3, 25, 50]),
     ],
 )
 def test_a_policy_is_measured_whenever_anything_asks_for_it(cluster: dict[str, Any], expected: list[int]) -> None:

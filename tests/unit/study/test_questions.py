@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,10 @@ compare:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_study(tmp_path_factory.mktemp("studies") / "forgets")
+    folder = make_study(tmp_path_factory.mktemp("studies") / "forgets")
+    for cell in (folder / "cells").iterdir():
+        (cell / "cell.json").write_text(json.dumps({"digest": "d", "is_done": True, "seconds": 30.0}))
+    return folder
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def test_the_page_says_what_was_found_and_needs_nothing_but_the_tables(
     text = section(answer, "questions")
     assert "## Does imitation forget the rule?" in text
     assert "shifted rule: hands solved: `sft` 1.2 % against 41.2 % where it began (−40.0 points" in text
-    assert "Chance explains it." in text.partition("**Rests on.**")[0]
+    assert "Not beyond chance, for so many comparisons." in text.partition("**Rests on.**")[0]
     assert "**Would change it.** Another seed." in text
     assert "`rl` is ahead of `sft` for good behind" in text and "FLOPs by the paper's count" in text
     gone = tmp_path / "gone"

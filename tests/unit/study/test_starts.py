@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from cluster.config import parse_config
+from cluster.config import parse_config, to_yaml
 from cluster.errors import ConfigError
 from study.cells import Cell, Study
+from study.compare import require_same
+from study.marks import write_mark
 from study.side_by_side import in_turn
 
 SFT, RL = {"command": "sft"}, {"command": "rl"}
@@ -85,6 +87,50 @@ def test_what_init_keeps_by_itself_it_keeps_besides() -> None:
     assert (made.export_at, made.evaluate_at) == ((3, 10), (4, 10))
 
 
+def write(cell: Cell) -> None:
+    """What a study leaves of a cell, for `require_same`."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    (cell.folder / "config.yaml").write_text(to_yaml(cell.config))
+    write_mark(cell, is_done=True, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"start": "init@20"}, "learner.model was cells/init_seed0/exports/iteration_000010, is .*iteration_000020"),
+        ({"start": "init"}, "learner.model was cells/init_seed0/exports/iteration_000010, is cells/init_seed0/policy"),
+        ({"start": "sft"}, "learner.model was .*, is cells/sft_seed0/policy"),
+    ],
+)
+def test_a_cell_that_was_made_from_another_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arms = {"sft": SFT, "rl": {**RL, "start": "init@10"}}
+    # Of both, init keeps and measures the same.
+    kept = {"export_at": [10, 20], "evaluate_at": [10, 20]}
+    before = cells_of(kept, arms=arms)
+    for cell in before.values():
+        write(cell)
+    for cell in cells_of(kept, arms=arms).values():
+        require_same(cell)
+    after = cells_of(kept, arms={**arms, "rl": {**RL, **changed}})
+    require_same(after["sft"])
+    with pytest.raises(ConfigError, match=words):
+        require_same(after["rl"])
+
+
+def test_a_cell_whose_teacher_is_another_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    taught = {**RL, "options": {"learner": {"rl_weight": 0, "distillation": {"teacher": "policy:sft"}}}}
+    for cell in cells_of(arms={"taught": taught, "sft": SFT}).values():
+        write(cell)
+    harder = {"command": "sft", "options": {"learner": {"optimizer": {"learning_rate": 0.5}}}}
+    after = cells_of(arms={"taught": taught, "sft": harder})
+    with pytest.raises(ConfigError, match=r"learning_rate was .*, is 0\.5"):
+        require_same(after["taught"])
+
+
 @pytest.mark.parametrize(
     ("compare", "words"),
     [
@@ -94,6 +140,7 @@ def test_what_init_keeps_by_itself_it_keeps_besides() -> None:
         ({"arms": {"a": {**RL, "start": "b"}, "b": {**SFT, "start": "a"}}}, "a, b start from each other"),
         ({"arms": {"a": {**RL, "start": "a"}}}, "a start from each other"),
         ({"arms": {"rl": RL, "sft": SFT}, "sweep": {"start": ["sft"]}}, "compare.sweep.start=sft: a sweep tries"),
+        ({"arms": {"rl": {**RL, "start": "init"}}, "sweep": {"start": ["init@1"]}}, "rl has a start of its own, init"),
         ({"init": None, "arms": {"rl": {**RL, "start": "init"}}}, "names no run to start from; there are rl"),
         ({"arms": {"rl": RL}, "until": {"validatoin/success": 0.5}, "evaluations": 0}, "evaluations"),
     ],
