@@ -26,6 +26,7 @@ def test_the_doctor_says_what_it_proved() -> None:
     assert said[len(proofs) :] == ["This machine can roll out and adopt weights."]
 
 
+@pytest.mark.nightly
 def test_bench_rollout_compares_four_ways_to_sample(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -36,6 +37,7 @@ def test_bench_rollout_compares_four_ways_to_sample(
     assert figures["(a) ours, multi-turn (tokens/s)"] > 0
 
 
+@pytest.mark.nightly
 def test_bench_sync_compares_an_update_with_a_copy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +76,7 @@ def test_bench_rounding_holds_engine_and_learner_against_float64(
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.nightly
 def test_bench_learner_of_a_shape_holds_an_update_against_a_bare_loop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ def check_ledger(found: Path) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
+@pytest.mark.nightly
 def test_play_is_balanced_and_told_by_part(tmp_path: Path) -> None:
     options = ("cluster.samples_per_task=2", "learner.advantage.kind=grpo", "cluster.demonstrations_per_iteration=6")
     found = run(tmp_path, "rl", *options)

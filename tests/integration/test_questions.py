@@ -120,7 +120,7 @@ def test_an_arm_goes_on_where_another_ended_and_one_learns_from_anothers_policy(
     asked = Asked(
         "hybrid",
         tmp_path,
-        *without("sft", "rl", "hybrid", "hybrid_decay", "hybrid_gated", "hybrid_failed"),
+        *without("sft_slow", "rl", "hybrid", "hybrid_decay", "hybrid_gated", "hybrid_failed"),
         "compare.arms.sft_half.options.cluster.budget=2e10",
         "compare.arms.sft_then_rl.options.cluster.budget=1e9",
         "compare.arms.taught={command: rl, options: {cluster: {budget: 1e9}, learner: {rl_weight: 0}}}",

@@ -113,13 +113,14 @@ def submit(environment: dict[str, str], address: str, job: list[str], folder: Pa
 
 
 def test_a_submitted_job_runs_to_its_end(cluster: tuple[dict[str, str], str, Path], tmp_path: Path) -> None:
-    size = ("cluster.iterations=9", "cluster.episodes_per_iteration=24", "evaluation.episodes=20")
+    # Workers are asked every five seconds, and tell of a speed when they are asked for the third time.
+    size = ("cluster.iterations=40", "cluster.episodes_per_iteration=24", "evaluation.episodes=20")
     job = ["ruleshift", "rl", "configs/smoke.yaml", *size, f"cluster.folder={tmp_path / 'runs'}"]
     environment, address, folder = cluster
     said, seen = submit(environment, address, job, folder)
     assert "succeeded" in said
     [run] = (tmp_path / "runs").iterdir()
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 9
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 40
     of_panels = {panel["title"]: names(json.dumps(panel["targets"])) for panel in DASHBOARD["panels"]}
     assert {title for title, shown in of_panels.items() if not shown & seen} == OF_OTHER_RUNS
     of_workers = {name for shown in of_panels.values() for name in shown if "_engine_" in name}
