@@ -29,11 +29,14 @@ from learner.checkpoint_files import Written
 from learner.config import LearnerConfig
 from learner.learner import UpdateReport
 from learner.model_size import ModelSize
-from learner.worker import Item, start_rank
+from learner.worker import HEALTH, Item, start_rank
 from rollout.engine import Prompt
 from rollout.receivers import DEATHS, Receivers
 from rollout.traffic import Traffic
 from rollout.weight_transfer import Place, SyncReport, shares
+
+SURE_SECONDS = 60.0
+"""How long it may take until Ray tells that a host is gone; a rank that is there answers at once."""
 
 
 class LearnerDied(RunError):
@@ -263,12 +266,29 @@ class LearnerGroup:
             try:
                 ray.get(done)
             except RayTaskError as error:
+                # Of a host that is lost, those who spoke with it hear at once, and the driver only when Ray is sure.
+                if (gone := self._gone_beside(calls.index(done[0]))) is not None:
+                    told = f"learner rank {gone} is gone, as another found in {phase}"
+                    raise self._died(gone, told, self._silent.get(gone, "")) from error
                 raise error.as_instanceof_cause() from None
             except (*DEATHS, GetTimeoutError) as error:
                 number = calls.index(done[0])
                 why = self._silent.get(number) or f"Ray says: {error}"
                 raise self._died(number, f"learner rank {number} died in {phase}", why) from error
         return ray.get(calls)
+
+    def _gone_beside(self, number: int) -> int | None:
+        """Which other rank is no more, where one has failed at what they do together."""
+        others = [each for each in range(len(self._ranks)) if each != number]
+        calls = [self._ranks[each].alive.options(concurrency_group=HEALTH).remote() for each in others]
+        ends, waiting = time.monotonic() + SURE_SECONDS, calls
+        while waiting and (left := ends - time.monotonic()) > 0:
+            done, waiting = wait(waiting, left)
+            try:
+                ray.get(done)
+            except DEATHS:
+                return others[calls.index(done[0])]
+        return others[calls.index(waiting[0])] if waiting else None
 
     def _died(self, number: int, told: str, why: str) -> LearnerDied:
         """One line of what was last heard of the rank, and behind it all that is known."""
