@@ -14,11 +14,11 @@ from rollout.console import ExpertPlayer, play
 from study.cells import Study
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-WHAT_IS_NO_RUN = {f"configs/nano/{name}.yaml" for name in ("demo", "grid")}
+WHAT_IS_NO_RUN = {f"configs/nano/{name}.yaml" for name in ("demo", "grid", "question")}
 RUNS = sorted(
     str(file.relative_to(CONFIGS.parent))
     for file in CONFIGS.rglob("*.yaml")
-    if file.parent.name not in ("hardware", "bases") and str(file.relative_to(CONFIGS.parent)) not in WHAT_IS_NO_RUN
+    if file.parent.name not in ("hardware", "bases", "questions") and str(file.relative_to(CONFIGS.parent)) not in WHAT_IS_NO_RUN
 )
 
 
