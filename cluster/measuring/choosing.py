@@ -14,7 +14,7 @@ from cluster.config import Config, suite_environments, suite_shifts
 LOSS = "generalisation_loss"
 _HIGHER = (
     *("success", "first_try_success", "step_success", "success_by_attempt", "per_step_accuracy", "parse_rate"),
-    *("checks", "checks_at_first_attempt", "mean_reward", "pass@"),
+    *("checks", "checks_at_first_attempt", "mean_reward", "pass@", "vote@", "likeliest@", "success_within"),
 )
 _LOWER = (
     *(LOSS, "kl_to_start", "rule_fixation", "regurgitated", "regurgitated_formula", "attempts_used", "num_failed"),
@@ -77,7 +77,8 @@ def measures_of(config: Config, suite: str) -> tuple[str, ...]:
                 *("success", "first_try_success", "step_success", "per_step_accuracy", "parse_rate", "mean_reward"),
                 *(f"{prefix}/{check}" for prefix in ("checks", "checks_at_first_attempt") for check in checks),
                 *(f"success_by_attempt/{attempt}" for attempt in range(1, env.max_attempts + 1)),
-                *(f"pass@{k}" for k in evaluation.pass_at),
+                *(f"success_within/{attempt}" for attempt in range(1, env.max_attempts + 1)),
+                *(f"{way}@{k}" for k in evaluation.pass_at for way in ("pass", "vote", "likeliest")),
                 *(["rule_fixation"] if told else []),
                 *(["regurgitated"] if evaluation.regurgitation else []),
                 *([LOSS] if evaluation.generalisation_loss else []),

@@ -9,7 +9,9 @@ rule_fixation                            of the wrong answers to questions that 
 regurgitated, regurgitated_formula       of the scored answers, those that repeat a training target word for word,
                                          or whose formula does
 per_step_accuracy/turn_direction         right answers of all answers, where that kind of action is the right one
-pass@4                                   the chance that one of four plays of a task solves it
+success_within/3                         episodes solved with so many attempts at each step, or fewer (repeats.py)
+pass@4, vote@4, likeliest@4              the chance that one of four plays of a task solves it; that the answer does
+                                         which most of them gave, or which was the likeliest
 entropy                                  how undecided the policy was about its next token, in nats, where it was drawn
 """
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from cluster.measuring.asked import Asked, TrainingRule
 from cluster.measuring.intervals import PairedDifference, Share, interval, paired_difference, pass_at_k
+from cluster.measuring.repeats import choices, within
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig, Split
 from rollout.episode import Episode, EpisodeEnd, Turn
@@ -65,16 +68,19 @@ def evaluate_episodes(
     cluster_of = cluster_of or (asked.cluster if asked is not None else task_of)
     targets = None if training_targets is None else _Targets(training_targets)
     played = [episode for episode in episodes if episode.end is not EpisodeEnd.FAILED]
+    most = max((turn.attempt for episode in played for turn in episode.turns), default=0)
     clusters: dict[Hashable, list[Episode]] = defaultdict(list)
     for episode in played:
         clusters[cluster_of(episode)].append(episode)
     shares: dict[str, list[Share]] = defaultdict(list)
     for cluster in clusters.values():
         rates = _score_rates(score_episodes(cluster)) | _extra_rates(cluster, asked, fixation, targets)
-        for name, rate in rates.items():
+        for name, rate in (rates | within(cluster, most)).items():
             shares[name].append(Share(rate.successes, rate.n))
         for k in pass_at:
             shares[f"pass@{k}"].append(_pass_share(cluster, k))
+            for name, share in choices(cluster, k).items() if k > 1 else ():
+                shares[name].append(share)
     intervals = {name: entry for rate, parts in shares.items() for name, entry in _entries(rate, parts).items()}
     row = score_episodes(episodes).to_row() | intervals | {"num_clusters": len(clusters)} | _entropy(played)
     return {_measured_name(name): value for name, value in row.items()}

@@ -18,7 +18,8 @@ WHAT_IS_NO_RUN = {f"configs/nano/{name}.yaml" for name in ("demo", "grid", "ques
 RUNS = sorted(
     str(file.relative_to(CONFIGS.parent))
     for file in CONFIGS.rglob("*.yaml")
-    if file.parent.name not in ("hardware", "bases", "questions") and str(file.relative_to(CONFIGS.parent)) not in WHAT_IS_NO_RUN
+    if file.parent.name not in ("hardware", "bases", "questions")
+    and str(file.relative_to(CONFIGS.parent)) not in WHAT_IS_NO_RUN
 )
 
 
