@@ -132,7 +132,8 @@ class DistillationConfig(Options):
     """A teacher says of each played token what it would have drawn from."""
 
     teacher: str | None = None
-    """Folder of a model with the policy's shape and tokenizer; or `itself`, the policy as it is, told a `context`."""
+    """Folder of a model with the policy's shape and tokenizer; `itself`, the policy as it is, told a `context`; in a
+    study also the policy of another arm, as `policy:sft` or `policy:sft@20`."""
     context: str = ""
     """What the teacher is told before each dialogue's first question, and the policy is not, as the rule that holds."""
     coefficient: float = Field(default=1.0, gt=0)
