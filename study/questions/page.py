@@ -136,8 +136,9 @@ def told(contrast: Contrast, answer: Answer) -> str:
     show, differ = (percent, in_points) if is_share else (_number, _signed)
     verdict = "" if contrast.corrected < LEVEL else " Not beyond chance, for so many comparisons."
     unit = " points" if is_share else ""
+    measured = words(contrast.by, answer.titles)
     return (
-        f"{words(contrast.by, answer.titles)}: `{contrast.first}` {show(contrast.of_first)} against "
+        f"{measured[0].upper()}{measured[1:]}: `{contrast.first}` {show(contrast.of_first)} against "
         f"{show(contrast.of_second)} {against} ({differ(contrast.value)}{unit}, {differ(contrast.low)} to "
         f"{differ(contrast.high)}; {p_words(contrast.corrected)}).{verdict}"
     )

@@ -111,7 +111,7 @@ def test_the_page_says_what_was_found_and_needs_nothing_but_the_tables(
     assert answer is not None
     text = section(answer, "questions")
     assert "## Does imitation forget the rule?" in text
-    assert "shifted rule: hands solved: `sft` 1.2 % against 41.2 % where it began (−40.0 points" in text
+    assert "Shifted rule: hands solved: `sft` 1.2 % against 41.2 % where it began (−40.0 points" in text
     assert "Not beyond chance, for so many comparisons." in text.partition("**Rests on.**")[0]
     assert "**Would change it.** Another seed." in text
     assert "`rl` is ahead of `sft` for good behind" in text and "FLOPs by the paper's count" in text
