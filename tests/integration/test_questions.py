@@ -178,7 +178,7 @@ def test_a_run_is_measured_at_doubling_distances_and_its_distance_from_the_start
 
 
 @pytest.mark.timeout(TIMEOUT_SECONDS)
-def test_arms_end_where_they_are_good_enough_and_can_be_resumed_from_there(tmp_path: Path) -> None:
+def test_arms_end_where_they_are_good_enough_and_leave_a_checkpoint_of_it(tmp_path: Path) -> None:
     asked = Asked(
         "matched_success",
         tmp_path,
