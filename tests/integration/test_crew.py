@@ -169,6 +169,7 @@ def test_what_does_not_get_ready_is_ended_with_the_others(how: str, monkeypatch:
     crew.leave("rollout", "one shape", [Left("a", actors[0]), Left("b", actors[1])])
     if how == "is dead":
         ray.kill(actors[1])
+        assert not is_alive(actors[1])
     assert crew.take("rollout", lambda: "one shape", lambda actor: actor.ready.remote(how)) == ()
     assert not any(is_alive(actor) for actor in actors)
 
