@@ -172,7 +172,8 @@ class Training:
     def evaluate_if_due(self) -> None:
         """Measure the present policy on all suites, where the config says so for this iteration."""
         cluster = self.config.cluster
-        before = [row for row in self.directory.rows("evaluations") if 0 < row["iteration"] < self.iteration]
+        rows = self.directory.rows("evaluations") if cluster.budget and cluster.evaluations else []
+        before = [row for row in rows if 0 < row["iteration"] < self.iteration]
         last, spent = max((row[cluster.ledger] for row in before), default=0.0), self._spent()
         if is_measured(cluster, self.iteration, is_over=self.is_over, spent=spent, measured_at=last):
             self.evaluate()

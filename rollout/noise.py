@@ -24,7 +24,7 @@ def judged(
     episode: OpenEpisode,
 ) -> Verdict:
     """The verdict, or with that chance the opposite one."""
-    if not chance or verdict.outcome == UNSCORED:
+    if verdict.outcome == UNSCORED:
         return verdict
     is_flipped = generator.random() < chance
     checks = {**verdict.checks, "flipped": is_flipped}

@@ -236,9 +236,10 @@ class _Player:
         """Record the turn; the next question goes along, since every hop between threads costs."""
         play.transcript.hear(completion)
         answer = self._chat.words(completion.token_ids)
-        verifier, generator = self._env.verifier, Random(f"noise/{play.turn}")
+        verifier = self._env.verifier
         verdict = verifier.judge(answer, asked.question.reference)
-        verdict = judged(verdict, self._noise, generator, verifier, asked.question, episode)
+        if self._noise:
+            verdict = judged(verdict, self._noise, Random(f"noise/{play.turn}"), verifier, asked.question, episode)
         following = episode.next_question(answer, verdict)
         play.turns.append(_turn(asked, completion, answer, verdict))
         return None if following is None else self._ask(play, episode, following)

@@ -21,21 +21,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = load_words(arguments.overrides)
-    study = Study.of(config, arguments.out)
-    with on_hardware(config, is_dry=arguments.dry_run) as hardware:
-        # An arm that cannot run is told now, and not after an hour of the others.
-        plan = plan_study(study, hardware)
-        if arguments.dry_run:
-            print(f"{render_study(plan)}\n\n{render_cells(study)}", flush=True)
-        plan.refuse()
-        if arguments.dry_run:
-            return 0
-        with waiting("compare | loads its libraries", sys.stderr), held():
-            from study.compare import compare
-        folder = compare(study)
+    study = Study.of(load_words(arguments.overrides), arguments.out)
+    if not made(study, is_dry=arguments.dry_run):
+        return 0
     from study.report.build import build_report
 
-    page, numbers = build_report(folder)
+    page, numbers = build_report(study.folder)
     print("\n".join([*numbers, str(page)]))
     return 0
+
+
+def made(study: Study, *, is_dry: bool) -> bool:
+    """Check every cell, then make all that are missing; if it `is_dry`, say what each takes instead."""
+    with on_hardware(study.config, is_dry=is_dry) as hardware:
+        # An arm that cannot run is told now, and not after an hour of the others.
+        plan = plan_study(study, hardware)
+        if is_dry:
+            print(f"{render_study(plan)}\n\n{render_cells(study)}", flush=True)
+        plan.refuse()
+        if is_dry:
+            return False
+        with waiting("study | loads its libraries", sys.stderr), held():
+            from study.compare import compare
+        compare(study)
+    return True

@@ -12,11 +12,8 @@ from pathlib import Path
 
 from cluster.errors import RunError
 from cluster.question_options import QuestionConfig
-from cluster.record.notices import held
-from cluster.record.ticking import waiting
 from study.cells import Study
-from study.commands import on_hardware
-from study.plan_study import plan_study, render_cells, render_study
+from study.commands.compare import made
 from study.questions.catalog import ROOT, file_of, load, names
 
 OUT = Path("runs") / "questions"
@@ -47,18 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     said, *overrides = arguments.overrides
     config, question = load(said, overrides)
     folder = arguments.out or OUT / file_of(said).stem
-    study = Study.of(config, folder)
-    with on_hardware(config, is_dry=arguments.dry_run) as hardware:
-        plan = plan_study(study, hardware)
-        if arguments.dry_run:
-            print(f"{render_study(plan)}\n\n{render_cells(study)}", flush=True)
-        plan.refuse()
-        if arguments.dry_run:
-            return 0
-        with waiting("questions | loads its libraries", sys.stderr), held():
-            from study.compare import compare
-        compare(study)
-    print("\n".join(_answered(folder, said, question)))
+    if made(Study.of(config, folder), is_dry=arguments.dry_run):
+        print("\n".join(_answered(folder, said, question)))
     return 0
 
 
@@ -97,8 +84,8 @@ def _collect(folder: Path) -> int:
     from study.questions.page import keep, write_page
     from study.report.records import STUDY_FILE, read_study
 
-    made = sorted(file.parent for file in folder.glob(f"*/{STUDY_FILE}"))
-    asked = [study for study in made if study.name in names()]
+    studies = sorted(file.parent for file in folder.glob(f"*/{STUDY_FILE}"))
+    asked = [study for study in studies if study.name in names()]
     if not asked and not any(KEPT.glob("*.csv")):
         raise RunError(f"{folder}: holds no study of a question; make one, as ruleshift questions {names()[0]}")
     for study in asked:
