@@ -6,7 +6,6 @@ selections(points, question)    →  how well each measure of a start tells what
 """
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,10 +17,10 @@ import numpy as np
 from cluster.errors import ConfigError
 from cluster.measuring.choosing import direction
 from cluster.question_options import START, QuestionConfig
-from cluster.record.files import replace as write_file
 from study.questions.points import LEDGERS, Kept, is_start
 from study.report.differences import Difference, compare, holm, over_seeds
 from study.report.findings import Findings
+from study.report.numbers import in_short, write_table
 from study.report.rates import Rate
 from study.report.records import Point, Study
 
@@ -101,13 +100,8 @@ def _difference(
 
 def write(contrasts: Sequence[Contrast], path: Path) -> None:
     """As CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Contrast)], lineterminator="\n")
-    writer.writeheader()
-    for contrast in contrasts:
-        row = asdict(contrast)
-        writer.writerow({name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()})
-    write_file(path, text.getvalue().encode())
+    rows = (in_short(asdict(contrast)) for contrast in contrasts)
+    write_table(path, [field.name for field in fields(Contrast)], rows)
 
 
 def read(path: Path) -> list[Contrast]:

@@ -16,6 +16,7 @@ from study.questions.points import Kept, ends
 from study.report.differences import over_seeds
 from study.report.drawing import (
     BEGINNING,
+    INK,
     MARKERS,
     PALETTE,
     add_legend,
@@ -143,7 +144,7 @@ def _bars(axes: Axes, points: Sequence[Kept], name: str) -> None:
         if (rate := _end(points, arm, name, gains=False)) is not None:
             axes.barh(index, scale * rate.value, color=colour, alpha=0.8, height=0.7)
             if rate.low is not None and rate.high is not None:
-                axes.plot([scale * rate.low, scale * rate.high], [index, index], color=colour, linewidth=1.0)
+                axes.plot([scale * rate.low, scale * rate.high], [index, index], color=INK, linewidth=1.0)
         if (start := over_seeds([point.rate for point in ends(points, arm, name, "start").values()])) is not None:
             axes.plot([scale * start.value] * 2, [index - 0.42, index + 0.42], color=BEGINNING, linewidth=1.6)
     axes.set_yticks(range(len(arms)), arms)

@@ -7,7 +7,6 @@ An arm's first evaluation is that of what it starts from, so that the table stan
 """
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from cluster.errors import ConfigError
 from cluster.faults import hint
 from cluster.question_options import QuestionConfig
-from cluster.record.files import replace
+from study.report.numbers import in_short, write_table
 from study.report.rates import Rate, measures_of
 from study.report.records import Point, Study
 
@@ -112,13 +111,8 @@ def is_start(point: Point, arm: str) -> bool:
 
 def write(points: Iterable[Kept], path: Path) -> None:
     """As CSV, numbers in five digits; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Kept)], lineterminator="\n")
-    writer.writeheader()
-    for point in points:
-        row = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in asdict(point).items()}
-        writer.writerow({**row, "values": json.dumps(point.values) if point.values else ""})
-    replace(path, text.getvalue().encode())
+    rows = ({**in_short(asdict(point)), "values": json.dumps(point.values) if point.values else ""} for point in points)
+    write_table(path, [field.name for field in fields(Kept)], rows)
 
 
 def read(path: Path) -> list[Kept]:

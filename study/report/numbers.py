@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,21 @@ def numbers(study: Study) -> Iterator[dict[str, Any]]:
 
 def write_numbers(studies: Iterable[Study], path: Path) -> None:
     """The table as CSV; what was not recorded is empty."""
+    write_table(path, COLUMNS, (row for study in studies for row in numbers(study)))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for study in studies:
-        writer.writerows(numbers(study))
+    writer.writerows(rows)
     replace(path, text.getvalue().encode())
+
+
+def in_short(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with five digits of each number that is not whole."""
+    return {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()}
 
 
 def packed(study: Study) -> dict[str, Any]:
