@@ -217,6 +217,9 @@ class EvaluationConfig(_Options):
     """How often each task is played; several give pass@k."""
     pass_at: tuple[int, ...] = ()
     """For which k the chance is estimated that one of k samples is right, in suites that have so many of a task."""
+    stop_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """For which numbers of attempts it is told what rules solve with as many answers that decide from one attempt to
+    the next whether there is another."""
     generalisation_loss: int = Field(default=0, ge=0)
     """On how many held-out demonstrations the cross-entropy is measured."""
     kl_to_start: int = Field(default=0, ge=0)

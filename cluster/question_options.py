@@ -58,6 +58,8 @@ class QuestionConfig(_Options):
     """What is told in words, with intervals; their p-values are corrected for how many they are."""
     measures: tuple[str, ...] = ()
     """Further columns of the table, besides those of the figure and of the contrasts."""
+    efficiency: tuple[str, ...] = ()
+    """Measures as `SUITE/MEASURE` of which it is told what each arm gains for what it spends, in each account."""
     selectors: tuple[str, ...] = ()
     """Measures of what arms start from, each held against what came of the start."""
     outcome: str | None = None
@@ -79,4 +81,4 @@ class QuestionConfig(_Options):
         of_figure = [*self.figure.y, *([self.figure.x] if self.figure.kind == "scatter" and self.figure.x else [])]
         of_selectors = [*([self.outcome] if self.outcome else []), *self.selectors]
         by = [contrast.by for contrast in self.contrasts]
-        return tuple(dict.fromkeys([*of_figure, *by, *self.measures, *of_selectors]))
+        return tuple(dict.fromkeys([*of_figure, *by, *self.measures, *self.efficiency, *of_selectors]))

@@ -15,6 +15,7 @@ LOSS = "generalisation_loss"
 _HIGHER = (
     *("success", "first_try_success", "step_success", "success_by_attempt", "per_step_accuracy", "parse_rate"),
     *("checks", "checks_at_first_attempt", "mean_reward", "pass@", "vote@", "likeliest@", "success_within"),
+    *("by_need@", "by_confidence@"),
 )
 _LOWER = (
     *(LOSS, "kl_to_start", "rule_fixation", "regurgitated", "regurgitated_formula", "attempts_used", "num_failed"),
@@ -79,6 +80,7 @@ def measures_of(config: Config, suite: str) -> tuple[str, ...]:
                 *(f"success_by_attempt/{attempt}" for attempt in range(1, env.max_attempts + 1)),
                 *(f"success_within/{attempt}" for attempt in range(1, env.max_attempts + 1)),
                 *(f"{way}@{k}" for k in evaluation.pass_at for way in ("pass", "vote", "likeliest")),
+                *(f"{way}@{k}" for k in evaluation.stop_at for way in ("by_need", "by_confidence")),
                 *(["rule_fixation"] if told else []),
                 *(["regurgitated"] if evaluation.regurgitation else []),
                 *([LOSS] if evaluation.generalisation_loss else []),

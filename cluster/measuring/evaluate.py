@@ -160,7 +160,7 @@ class Evaluator:
             verifier,
             dict(evaluation.suites[context["suite"]].fixation or {}),
             self._training_targets,
-            evaluation.pass_at,
+            {"pass_at": evaluation.pass_at, "stop_at": evaluation.stop_at},
             str(self._directory.path),
             context,
             self._chat,
@@ -190,7 +190,7 @@ def _measured(
     verifier: VerifierConfig,
     fixation: Mapping[str, Any],
     training_targets: frozenset[str] | None,
-    pass_at: tuple[int, ...],
+    counts: Mapping[str, tuple[int, ...]],
     directory: str,
     context: Mapping[str, Any],
     chat: ChatTokens,
@@ -208,7 +208,7 @@ def _measured(
         env=(env, verifier),
         fixation_env=(fixation_env, verifier) if fixation_env else None,
         training_targets=training_targets,
-        pass_at=pass_at,
+        **counts,
     )
     row = measure(episodes)
     for part in sorted({episode.part for episode in episodes} - {""}):

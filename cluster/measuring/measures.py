@@ -10,6 +10,8 @@ regurgitated, regurgitated_formula       of the scored answers, those that repea
                                          or whose formula does
 per_step_accuracy/turn_direction         right answers of all answers, where that kind of action is the right one
 success_within/3                         episodes solved with so many attempts at each step, or fewer (repeats.py)
+by_need@3, by_confidence@3               episodes solved by rules that stop, with as many answers as three attempts for
+                                         everyone take (stop_rules.py)
 pass@4, vote@4, likeliest@4              the chance that one of four plays of a task solves it; that the answer does
                                          which most of them gave, or which was the likeliest
 entropy                                  how undecided the policy was about its next token, in nats, where it was drawn
@@ -18,12 +20,14 @@ entropy                                  how undecided the policy was about its 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import fields
+from statistics import fmean
 
 import numpy as np
 
 from cluster.measuring.asked import Asked, TrainingRule
 from cluster.measuring.intervals import PairedDifference, Share, interval, paired_difference, pass_at_k
 from cluster.measuring.repeats import choices, within
+from cluster.measuring.stop_rules import answers, stopped
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig, Split
 from rollout.episode import Episode, EpisodeEnd, Turn
@@ -54,6 +58,7 @@ def evaluate_episodes(
     training_targets: Collection[str] | None = None,
     cluster_of: ClusterOf | None = None,
     pass_at: Sequence[int] = (),
+    stop_at: Sequence[int] = (),
 ) -> dict[str, float | int]:
     """Everything there is to say of episodes of one suite, in one flat row.
 
@@ -69,11 +74,15 @@ def evaluate_episodes(
     targets = None if training_targets is None else _Targets(training_targets)
     played = [episode for episode in episodes if episode.end is not EpisodeEnd.FAILED]
     most = max((turn.attempt for episode in played for turn in episode.turns), default=0)
-    clusters: dict[Hashable, list[Episode]] = defaultdict(list)
-    for episode in played:
-        clusters[cluster_of(episode)].append(episode)
+    stops = stopped(played, stop_at)
+    clusters: dict[Hashable, list[int]] = defaultdict(list)
+    for place, episode in enumerate(played):
+        clusters[cluster_of(episode)].append(place)
     shares: dict[str, list[Share]] = defaultdict(list)
-    for cluster in clusters.values():
+    for places in clusters.values():
+        cluster = [played[place] for place in places]
+        for name, came in stops.items():
+            shares[name].append(Share(sum(came[place][0] for place in places), len(places)))
         rates = _score_rates(score_episodes(cluster)) | _extra_rates(cluster, asked, fixation, targets)
         for name, rate in (rates | within(cluster, most)).items():
             shares[name].append(Share(rate.successes, rate.n))
@@ -82,7 +91,9 @@ def evaluate_episodes(
             for name, share in choices(cluster, k).items() if k > 1 else ():
                 shares[name].append(share)
     intervals = {name: entry for rate, parts in shares.items() for name, entry in _entries(rate, parts).items()}
-    row = score_episodes(episodes).to_row() | intervals | {"num_clusters": len(clusters)} | _entropy(played)
+    spent = {f"answers_{name}": fmean(count for _, count in came.values()) for name, came in stops.items()}
+    spent |= {f"answers@{k}": answers(played, k) for k in stop_at if stops}
+    row = score_episodes(episodes).to_row() | intervals | {"num_clusters": len(clusters)} | _entropy(played) | spent
     return {_measured_name(name): value for name, value in row.items()}
 
 

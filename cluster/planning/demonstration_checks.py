@@ -21,9 +21,6 @@ from envs.protocol import EnvConfig, EnvError, Split
 from rollout.console import ExpertPlayer, play
 from verifier.config import UnknownOutcome, VerifierConfig
 
-NUM_ROUTES = 60
-"""How large a made-up city is enough to play one route in."""
-
 
 def demonstration_findings(config: Config, *, elsewhere: bool = False) -> Iterator[Finding]:
     """Of every environment whose expert fails; a data set that need not be here, and is not, is left alone."""
@@ -72,15 +69,16 @@ class _Task:
 
 
 def _in_short(env: EnvConfig) -> EnvConfig:
-    """The same tasks with less work: routes in words, since their pictures change no answer; a small made-up city."""
+    """The same tasks with less work: routes in words, since their pictures change no answer."""
     if isinstance(env, MixtureConfig):
         short = {name: part.model_copy(update={"env": _in_short(part.env)}) for name, part in env.parts.items()}
         return env.model_copy(update={"parts": short})
     if env.name != "route_navigation":
         return env
-    city = getattr(env, "city", None)
-    small = city and city.model_copy(update={"num_routes": min(city.num_routes or NUM_ROUTES, NUM_ROUTES)})
-    return env.model_copy(update={"modality": "text", "city": small})
+    drawn = getattr(env, "modality", "text") == "pictures"
+    if drawn and (city := getattr(env, "city", None)):
+        env = env.model_copy(update={"city": city.model_copy(update={"num_routes": city.routes(pictures=True)})})
+    return env.model_copy(update={"modality": "text"})
 
 
 @lru_cache(maxsize=256)

@@ -42,6 +42,10 @@ class CityConfig(BaseModel):
     panorama_width: int = Field(default=1024, ge=64, le=8192, multiple_of=2)
     """Pixels around the horizon. Only pictures depend on it; three times their `image_size` is enough."""
 
+    def routes(self, *, pictures: bool) -> int:
+        """How many it has."""
+        return self.num_routes or (32 if pictures else 200)
+
     @field_validator("num_turns")
     @classmethod
     def _is_a_range(cls, num_turns: tuple[int, int]) -> tuple[int, int]:
@@ -68,7 +72,7 @@ def city_folder(config: CityConfig, *, pictures: bool) -> Path:
     """The folder that holds the city, which is built now if it is not there yet."""
     cache = cache_folder()
     options = config.model_dump()
-    options["num_routes"] = config.num_routes or (32 if pictures else 200)
+    options["num_routes"] = config.routes(pictures=pictures)
     if not pictures:
         del options["panorama_width"], options["look"]
     digest = hashlib.sha256(f"{_builder_digest()} {pictures} {sorted(options.items())}".encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from random import Random
 
 from envs._city.map import CityMap, Place
 from envs._routes.compass import METRES_PER_DEGREE, Point, bearing, compass_word, wrap_degrees
+from envs.protocol import EnvError
 
 ORIGIN: Point = (40.0, -30.0)
 """Latitude and longitude of the middle of every city: open sea, so that no real place is meant."""
@@ -124,9 +125,9 @@ def find_routes(
             routes[key] = route
         if len(routes) == num_routes:
             return list(routes.values())
-    raise ValueError(
-        f"found {len(routes)} of {num_routes} routes with {num_turns[0]} to {num_turns[1]} turns; "
-        "ask for fewer routes or a wider range of turns"
+    raise EnvError(
+        f"found {len(routes)} of {num_routes} routes with {num_turns[0]} to {num_turns[1]} turns in this city; "
+        "ask for fewer routes (city.num_routes), or for another range of turns (city.num_turns)"
     )
 
 

@@ -21,6 +21,7 @@ from study.questions import contrasts as held
 from study.questions import points as kept
 from study.questions.catalog import file_of, load, names
 from study.questions.contrasts import Contrast, passes, selections
+from study.questions.efficiency import efficiencies, flips
 from study.questions.figures import arms_of, draw, words
 from study.questions.points import LEDGERS, Kept, ends
 from study.report.differences import LEVEL, over_seeds
@@ -122,6 +123,8 @@ def section(answer: Answer, folder: str) -> str:
     lines = [f"## {question.asks}", "", f"![{answer.name}]({folder}/{answer.name}.svg)", "", *_table(answer), ""]
     if chosen := selections(answer.points, question):
         lines += [*_selectors(answer, chosen), ""]
+    for name in question.efficiency:
+        lines += [*_efficiencies(answer, name), ""]
     found = " ".join(answer.found) or "No arms were held against each other."
     lines += [f"**Found.** {found}{_crossings(answer)}", ""]
     lines += [f"**Rests on.** {rests_on(answer)}", "", f"**Would change it.** {question.would_change}", ""]
@@ -195,6 +198,25 @@ def _selectors(answer: Answer, chosen: Sequence[held.Selector]) -> list[str]:
         for each in chosen
     ]
     return rows
+
+
+def _efficiencies(answer: Answer, name: str) -> list[str]:
+    """What each arm gains for what it spends, and how high it stands on the way."""
+    found = efficiencies(answer.points, name)
+    per = {"flops": (1e12, "10¹² "), "paper_flops": (1e12, "10¹² "), "trained_tokens": (1e6, "a million ")}
+    rows = [
+        f"| {words(name, answer.titles)} | "
+        + " | ".join(f"points for {unit}{_LEDGER_WORDS[ledger]}" for ledger, (_, unit) in per.items())
+        + " | points above its start on average |",
+        f"|{' --- |' * (len(per) + 2)}",
+    ]
+    for arm in dict.fromkeys(one.arm for one in found):
+        of_arm = {one.ledger: one for one in found if one.arm == arm}
+        cells = [_signed(100 * of_arm[ledger].per_spent * amount) for ledger, (amount, _) in per.items()]
+        rows.append(f"| `{arm}` | {' | '.join(cells)} | {_signed(100 * of_arm['flops'].height)} |")
+    changed = [f"`{first}` and `{second}`" for first, second in flips(found)]
+    told = f"Which gains more for it depends on the account: {', '.join(changed)}." if changed else ""
+    return [*rows, "", told or "In each account, the arms have the same order."]
 
 
 def _crossings(answer: Answer) -> str:

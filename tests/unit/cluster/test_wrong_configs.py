@@ -509,6 +509,14 @@ WRONG = [
         base="envs/route_navigation.yaml",
     ),
     Wrong(
+        "turns that a city has no ways for",
+        ("evaluation.suites.in_distribution.env.city={num_turns: [9, 12], num_routes: 40}",),
+        "evaluation.suites.in_distribution.env.name=route_navigation",
+        "routes with 9 to 12 turns in this city",
+        "ask for fewer routes (city.num_routes), or for another range of turns (city.num_turns)",
+        base="envs/route_navigation.yaml",
+    ),
+    Wrong(
         "a suite that is teacher-forced where there is one step",
         ("evaluation.suites.forced.env.teacher_forced=true",),
         "evaluation.suites.forced.env.teacher_forced=True",

@@ -20,6 +20,7 @@ from study.commands.questions import listing
 from study.plan_study import plan_study
 from study.questions import catalog, contrasts, points
 from study.questions.contrasts import Contrast, passes, selections, spearman
+from study.questions.efficiency import Efficiency, efficiencies, flips
 from study.questions.figures import draw
 from study.questions.page import Answer, keep, section, write_page
 from study.questions.points import Kept
@@ -38,6 +39,7 @@ QUESTION: dict[str, Any] = {
         {"first": "rl", "by": "rule_shift/success"},
     ],
     "measures": ["rule_shift/parse_rate"],
+    "efficiency": ["in_distribution/success"],
     "would_change": "Another seed.",
 }
 YAML = """
@@ -115,6 +117,11 @@ def test_the_page_says_what_was_found_and_needs_nothing_but_the_tables(
     assert "Not beyond chance, for so many comparisons." in text.partition("**Rests on.**")[0]
     assert "**Would change it.** Another seed." in text
     assert "`rl` is ahead of `sft` for good behind" in text and "FLOPs by the paper's count" in text
+    assert (
+        "| training rule: hands solved | points for 10¹² FLOPs | points for 10¹² FLOPs by the paper's count |" in text
+    )
+    assert "points for a million tokens trained on" in text
+    assert "in each account" in text.lower() or "depends on the account: `sft` and `rl`" in text
     gone = tmp_path / "gone"
     shutil.copytree(study, gone)
     missing = write_page(folder, tmp_path / "docs" / "questions.md")
@@ -174,6 +181,26 @@ def curve_of(arm: str, values: list[float]) -> list[Kept]:
 def test_one_arm_passes_another_where_it_stays_ahead(first: list[float], second: list[float], expected: Any) -> None:
     found = passes([*curve_of("a", first), *curve_of("b", second)], "a", "b", "s/m", "flops")
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_what_an_arm_gains_for_what_it_spends_is_the_hand_worked() -> None:
+    # From 10 to 40 over two units of compute, first slowly: 0, 10, 30 points above its start, 12.5 on average.
+    [slow] = {one.gain for one in efficiencies(curve_of("slow", [10, 20, 40]), "s/m")}
+    assert slow == 30
+    of_flops = efficiencies(curve_of("slow", [10, 20, 40]), "s/m")[0]
+    assert (of_flops.spent, of_flops.per_spent, of_flops.height) == (2, 15, pytest.approx((5 + 20) / 2))
+    assert not efficiencies(curve_of("alone", [10]), "s/m")
+
+
+def test_two_arms_change_places_where_the_account_decides() -> None:
+    def of(arm: str, gain: float, **spent: float) -> list[Efficiency]:
+        return [Efficiency(arm=arm, ledger=ledger, gain=gain, spent=each, height=0) for ledger, each in spent.items()]
+
+    sft = of("sft", 2, flops=1, paper_flops=1, trained_tokens=1)
+    assert flips([*sft, *of("rl", 3, flops=1, paper_flops=2, trained_tokens=1)]) == [("sft", "rl")]
+    assert flips([*sft, *of("rl", 3, flops=1, paper_flops=1.2, trained_tokens=1)]) == []
+    # Where both gain as much for it, neither is ahead.
+    assert flips([*sft, *of("rl", 2, flops=1, paper_flops=1, trained_tokens=0.5)]) == []
 
 
 @given(st.permutations(range(7)), st.permutations(range(7)))

@@ -1,0 +1,97 @@
+"""Rules that stop from attempt to attempt, by hand and as properties."""
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.measuring.measures import evaluate_episodes
+from cluster.measuring.stop_rules import answers, stopped
+from rollout.episode import Episode, EpisodeEnd, Turn
+from tests.support.episodes import episode, right, wrong
+
+MOST = 6
+
+
+def failed(outcome: str, attempt: int, logprob: float = -1.0) -> Turn:
+    turn = wrong(attempt=attempt)
+    said = np.full(len(turn.sampled_token_ids), logprob, np.float32)
+    return replace(turn, verdict=replace(turn.verdict, outcome=outcome), sampled_logprobs=said)
+
+
+def played(seed: int, outcomes: list[tuple[str, float]], *, is_solved: bool) -> Episode:
+    turns = [failed(outcome, attempt, logprob) for attempt, (outcome, logprob) in enumerate(outcomes, 1)]
+    if is_solved:
+        return episode(*turns, right(attempt=len(turns) + 1), seed=seed)
+    return episode(*turns, seed=seed, end=EpisodeEnd.OUT_OF_ATTEMPTS)
+
+
+def hopeful_and_hopeless(count: int) -> list[Episode]:
+    """What is `near` is right after two more attempts, what is `far` never is."""
+    near = [played(seed, [("near", -0.1)] * 2, is_solved=True) for seed in range(count)]
+    far = [played(seed, [("far", -3.0)] * 4, is_solved=False) for seed in range(count, 2 * count)]
+    return [*near, *far]
+
+
+def test_attempts_go_where_they_help() -> None:
+    episodes = hopeful_and_hopeless(40)
+    row = evaluate_episodes(episodes, stop_at=(1, 2, 3))
+    # Two for everyone solve nothing and cost two; by need the near ones have their three, the far ones one.
+    assert (row["success_within/2"], row["answers@2"]) == (0.0, 2.0)
+    assert (row["by_need@2"], row["answers_by_need@2"]) == (0.5, 2.0)
+    assert row["by_confidence@2"] == 0.5
+    assert row["by_need@1"] == 0.0 and row["answers_by_need@1"] == 1.0
+    assert row["by_need@3"] == row["success_within/3"] == 0.5
+    assert row["by_need@2_n"] == 80 and row["by_need@2_low"] < 0.5 < row["by_need@2_high"]
+
+
+def test_without_a_second_attempt_there_is_nothing_to_stop() -> None:
+    row = evaluate_episodes(
+        [episode(right(), seed=1), episode(wrong(), seed=2, end=EpisodeEnd.OUT_OF_ATTEMPTS)], stop_at=(1,)
+    )
+    assert not [name for name in row if "by_need" in name or "answers" in name]
+
+
+def test_what_is_judged_is_not_what_was_learned_from() -> None:
+    """Each half is stopped by what the other knows, and not by what became of itself."""
+    even = [played(2 * seed, [("a", -1.0)], is_solved=True) for seed in range(20)]
+    odd = [played(2 * seed + 1, [("a", -1.0)] * 3, is_solved=False) for seed in range(20)]
+    found = stopped([*even, *odd], (2,))["by_need@2"]
+    # The odd ones know of nothing that would help, and two attempts for each of them are too few for any that has
+    # three: so the even ones stop at once, although a second attempt would have solved them.
+    assert [found[place] for place in range(20)] == [(False, 1)] * 20
+    # The even ones have seen two attempts, which solved all: so the odd ones go on to their ends.
+    assert [found[place] for place in range(20, 40)] == [(False, 3)] * 20
+
+
+@st.composite
+def plays(draw: st.DrawFn) -> list[Episode]:
+    random = Random(draw(st.integers(0, 2**32)))
+    episodes = []
+    for seed in range(draw(st.integers(2, 30))):
+        count, is_solved = random.randint(0, MOST - 1), random.random() < 0.6
+        said = [(random.choice("abc"), -random.random()) for _ in range(count + (not is_solved))]
+        episodes.append(played(seed, said, is_solved=is_solved))
+    return episodes
+
+
+@given(plays(), st.integers(1, MOST))
+def test_a_rule_never_solves_what_was_not_and_stops_only_earlier(episodes: list[Episode], k: int) -> None:
+    for came in stopped(episodes, (k, MOST)).values():
+        assert sorted(came) == list(range(len(episodes)))
+        for place, (is_solved, count) in came.items():
+            whole = episodes[place]
+            assert count <= len(whole.turns)
+            assert is_solved == (whole.end is EpisodeEnd.SOLVED and count == len(whole.turns))
+    if found := stopped(episodes, (MOST,)):
+        # As many answers as there are: nothing need be stopped.
+        assert all(count == len(episodes[place].turns) for place, (_, count) in found["by_need@6"].items())
+
+
+@given(plays())
+def test_k_attempts_for_everyone_are_those_that_were_played(episodes: list[Episode]) -> None:
+    assert answers(episodes, MOST) == pytest.approx(np.mean([len(episode.turns) for episode in episodes]))
+    assert answers(episodes, 1) == 1
