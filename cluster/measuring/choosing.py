@@ -15,7 +15,7 @@ LOSS = "generalisation_loss"
 _HIGHER = (
     *("success", "first_try_success", "step_success", "success_by_attempt", "per_step_accuracy", "parse_rate"),
     *("checks", "checks_at_first_attempt", "mean_reward", "pass@", "vote@", "likeliest@", "success_within"),
-    *("by_need@", "by_confidence@"),
+    *("by_need@", "by_confidence@", "thinking"),
 )
 _LOWER = (
     *(LOSS, "kl_to_start", "rule_fixation", "regurgitated", "regurgitated_formula", "attempts_used", "num_failed"),

@@ -9,6 +9,7 @@ rule_fixation                            of the wrong answers to questions that 
 regurgitated, regurgitated_formula       of the scored answers, those that repeat a training target word for word,
                                          or whose formula does
 per_step_accuracy/turn_direction         right answers of all answers, where that kind of action is the right one
+thinking/statements_right, …             what thoughts state, computed again (thinking.py)
 success_within/3                         episodes solved with so many attempts at each step, or fewer (repeats.py)
 by_need@3, by_confidence@3               episodes solved by rules that stop, with as many answers as three attempts for
                                          everyone take (stop_rules.py)
@@ -28,6 +29,7 @@ from cluster.measuring.asked import Asked, TrainingRule
 from cluster.measuring.intervals import PairedDifference, Share, interval, paired_difference, pass_at_k
 from cluster.measuring.repeats import choices, within
 from cluster.measuring.stop_rules import answers, stopped
+from cluster.measuring.thinking import thoughts
 from envs.catalog import make_environment
 from envs.protocol import EnvConfig, Split
 from rollout.episode import Episode, EpisodeEnd, Turn
@@ -179,6 +181,7 @@ def _extra_rates(
         told = [_right_by_check(turn.verdict) for _, turn in wrong]
     if known := [is_right for is_right in told if is_right is not None]:
         rates["rule_fixation"] = Rate(sum(known), len(known))
+    rates |= thoughts(turn.answer for _, turn in scored)
     if targets is not None:
         rates |= targets.rates([turn for _, turn in scored])
     if asked is not None:
