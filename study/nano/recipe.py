@@ -1,11 +1,13 @@
 """A recipe: everything that decides what a nano base model is, as a YAML file says it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cluster.config import overrides_in
 from cluster.errors import ConfigError
 from envs.lessons import DialogueTeacher, load_teacher
 from envs.protocol import EnvError
@@ -131,14 +133,17 @@ def _teacher(name: str, env: dict[str, Any], options: dict[str, Any]) -> Dialogu
         raise ValueError(f"{name}: {error}") from None
 
 
-def load_recipe(file: Path) -> BaseRecipe:
-    """The recipe in a YAML file; raises ConfigError with every fault."""
+def load_recipe(file: Path, overrides: Sequence[str] = ()) -> BaseRecipe:
+    """The recipe in a YAML file, with what `key=value` sets in it; raises ConfigError with every fault."""
     if not file.is_file():
         raise ConfigError(
             f"{file}: no such file; the recipe that models/nano_gp_l was made by is configs/nano/bases/gp_l.yaml"
         )
+    if unreadable := [word for word in overrides if "=" not in word]:
+        raise ConfigError(f"{unreadable[0]}: an override is written key=value, as in shape.hidden_size=64")
+    written = OmegaConf.merge(OmegaConf.load(file), overrides_in(overrides))
     try:
-        return BaseRecipe.model_validate(OmegaConf.to_container(OmegaConf.load(file), resolve=True))
+        return BaseRecipe.model_validate(OmegaConf.to_container(written, resolve=True))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults)) from None

@@ -139,6 +139,17 @@ def test_a_wrong_recipe_is_refused_by_name(written: str, told: str, tmp_path: Pa
     assert told in str(error.value)
 
 
+def test_a_recipe_is_changed_by_key(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("shape: {hidden_size: 64, num_heads: 2}\nseed: 3\n")
+    changed = load_recipe(file, ["shape.hidden_size=32", "saved_as=float16"])
+    assert (changed.shape.hidden_size, changed.shape.num_heads, changed.seed, changed.saved_as) == (32, 2, 3, "float16")
+    with pytest.raises(ConfigError, match=r"shape\.width"):
+        load_recipe(file, ["shape.width=32"])
+    with pytest.raises(ConfigError, match=r"larger: an override is written key=value"):
+        load_recipe(file, ["larger"])
+
+
 def test_a_model_that_is_not_there_cannot_be_grown_from(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"grows_from=.*no model is there"):
         new_model(recipe(grows_from=tmp_path / "nothing"))
