@@ -10,7 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from cluster.errors import ConfigError
-from cluster.planning.compute import evaluation_of
+from cluster.options import ClusterConfig
+from cluster.planning.compute import LEARNING, evaluation_of
 from cluster.planning.hardware import Hardware
 from cluster.planning.plan import Plan, make_plan
 from cluster.planning.plan_text import in_operations, table
@@ -74,9 +75,7 @@ def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> 
     num_evaluations = max(shares, plan.batch.num_evaluations)
     episodes = num_evaluations * plan.batch.episodes_per_evaluation
     episodes += plan.batch.episodes_at_end if cluster.evaluate_at_end else 0
-    iterations = sum(work.flops for work in plan.work) * cluster.iterations
-    has_flops = cluster.budget is not None and cluster.ledger != "compute/trained_tokens"
-    training = min(iterations, cluster.budget or iterations) if has_flops else iterations
+    training = _training(plan, cluster)
     evaluated = 0.0
     if plan.architecture is not None:
         evaluated = evaluation_of(plan.config, plan.architecture, plan.batch, episodes).flops
@@ -91,6 +90,18 @@ def _row(cell: Cell, num_seeds: int, hardware: Hardware, *, elsewhere: bool) -> 
         evaluated_episodes=episodes,
         device_hours=(training + evaluated) / speed * max(devices, 1) / 3600,
     )
+
+
+def _training(plan: Plan, cluster: ClusterConfig) -> float:
+    """Operations until the budget or all iterations are spent; those of a budget of tokens as of the longest ones."""
+    iteration = sum(work.flops for work in plan.work)
+    most = iteration * cluster.iterations
+    if cluster.budget is None:
+        return most
+    if cluster.ledger != "compute/trained_tokens":
+        return min(most, cluster.budget)
+    learned = sum(work.num_tokens for work in plan.work if work.what == LEARNING)
+    return min(most, cluster.budget / learned * iteration) if learned else most
 
 
 def render_study(plan: StudyPlan) -> str:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cluster.planning.plan import Batch
 
 
+LEARNING = "learning"
+"""What the work is called that tokens are trained on by."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One kind of computing in an iteration: `Work(what="sampling", num_tokens=1_000, flops=1.6e13)`."""
@@ -110,7 +114,7 @@ def work_of(config: Config, command: Command, architecture: Architecture, batch:
         pictures = {name: getattr(new, name) for name in ("picture_tokens", "patches", "patch_pairs")}
         learned = replace(learned, **pictures)
     kept = size_of(architecture, _that_keeps_activations(learner)).learn(learned, attention=attention)
-    found.append(work("learning", learned, kept))
+    found.append(work(LEARNING, learned, kept))
     if learner.deepspeed.gradient_checkpointing:
         again = size.learn(learned, attention=attention) - kept
         found.append(work("activations again (checkpointing)", learned, again))

@@ -55,6 +55,19 @@ def test_one_row_for_each_cell_and_a_sum_over_all_seeds() -> None:
     assert max(map(len, lines)) <= 120
 
 
+def test_a_budget_of_tokens_is_what_learning_so_many_takes() -> None:
+    words = [*NANO, "compare.ledger=compute/trained_tokens", "compare.budget=2.5e5"]
+    _, sft, _, rl = plan_study(study_of(*words), LAPTOP).rows
+    for row in (sft, rl):
+        learned = {work.what: work for work in row.plan.work}["learning"].num_tokens
+        iterations = 2.5e5 / learned
+        assert row.training_flops == pytest.approx(iterations * sum(work.flops for work in row.plan.work))
+    # Recorded were 5.1 million operations for each token that was imitated, and 8.7 for each that play learned from.
+    assert 4.5e6 < sft.training_flops / 2.5e5 < 6e6 and 7e6 < rl.training_flops / 2.5e5 < 1.1e7
+    few = plan_study(study_of(*words, "cluster.iterations=1"), LAPTOP).rows[1]
+    assert few.training_flops == sum(work.flops for work in few.plan.work), "it ends with its iterations all the same"
+
+
 def test_device_hours_count_every_gpu() -> None:
     words = [str(CONFIGS / "paper" / "gp_l.yaml"), str(CONFIGS / "hardware" / "eight_gpus_colocated.yaml")]
     study = study_of(*words)
