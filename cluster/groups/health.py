@@ -8,7 +8,7 @@ Ray tells of a process that has ended. Of one that hangs nobody tells, and whoev
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -94,11 +94,12 @@ class Health:
         """Ask these now, all at once, and wait; those that do not answer in time are given up when this returns."""
         with self._changing:
             asked = {watched.ask(): watched for actor in actors if (watched := self._watched.get(actor))}
-        late, ends = list(asked), time.monotonic() + self._timeout_seconds
+        late, ends, back = list(asked), time.monotonic() + self._timeout_seconds, list[Watched]()
         while late and (left := ends - time.monotonic()) > 0:
             answered, late = wait(late, left)
             for call in answered:
-                self._hear(asked[call], call)
+                self._hear(asked[call], call, back)
+        self._tell([], back, time.monotonic())
         for call in late:
             self._give_up(asked[call], f"has not answered for {self._timeout_seconds:.0f} s")
 
@@ -110,27 +111,41 @@ class Health:
             everybody = list(self._watched.values())
         calls = [watched.call for watched in everybody if watched.call is not None]
         answered = set(ray.wait(calls, num_returns=len(calls), timeout=0)[0]) if calls else set()
+        late, back = list[Watched](), list[Watched]()
         for watched in everybody:
             watched.asked += stood_still if watched.call is not None else 0.0
-            self._look_at(watched, now, watched.call in answered)
+            if watched.call in answered:
+                call, watched.call = watched.call, None
+                self._hear(watched, call, back)
+            else:
+                self._look_at(watched, now, late)
+        self._tell(late, back, now)
         self._looked = time.monotonic()
 
-    def _look_at(self, watched: Watched, now: float, has_answered: bool) -> None:
+    def _look_at(self, watched: Watched, now: float, late: list[Watched]) -> None:
         silent = now - watched.asked
         if watched.call is None:
             if silent >= SECONDS_BETWEEN_QUESTIONS:
                 watched.call, watched.asked = watched.ask(), now
-        elif has_answered:
-            call, watched.call = watched.call, None
-            self._hear(watched, call)
         elif silent > self._timeout_seconds:
             self._give_up(watched, f"has not answered for {silent:.0f} s")
         elif silent > self._timeout_seconds / 2 and not watched.is_doubted:
             watched.is_doubted = True
-            self._say(f"{watched.name} has not answered for {silent:.0f} s; {watched.last_heard(now)}")
+            late.append(watched)
             watched.doubted(True)
 
-    def _hear(self, watched: Watched, call: Any) -> None:
+    def _tell(self, late: Sequence[Watched], back: Sequence[Watched], now: float) -> None:
+        """Who is late and who is back, a line for all that are so at once: they may be a thousand."""
+        if late:
+            first, (names, is_one) = late[0], _named(late)
+            which = "" if is_one else "of the first: "
+            verb = "has" if is_one else "have"
+            self._say(f"{names} {verb} not answered for {now - first.asked:.0f} s; {which}{first.last_heard(now)}")
+        if back:
+            names, is_one = _named(back)
+            self._say(f"{names} {'answers' if is_one else 'answer'} again")
+
+    def _hear(self, watched: Watched, call: Any, back: list[Watched]) -> None:
         try:
             sign: Any = ray.get(call)
         except (*DEATHS, RayTaskError) as error:
@@ -140,7 +155,7 @@ class Health:
         watched.sign, watched.heard = sign, time.monotonic()
         if watched.is_doubted:
             watched.is_doubted = False
-            self._say(f"{watched.name} answers again")
+            back.append(watched)
             watched.doubted(False)
         # The sender's own time comes first: it knows who is late, and engines wait for each other in some phases.
         allowed = self._timeout_seconds + transfer_seconds(watched.num_bytes)
@@ -155,3 +170,11 @@ class Health:
         first, *rest = why.splitlines()
         first = f"{watched.name} {first.rstrip('. ')}; {watched.last_heard(time.monotonic())}"
         watched.died("\n".join([first, *rest]))
+
+
+def _named(several: Sequence[Watched]) -> tuple[str, bool]:
+    """And whether it is only one."""
+    first, *others = several
+    if not others:
+        return first.name, True
+    return f"{first.name} and {len(others)} other{'s' if len(others) > 1 else ''}", False
