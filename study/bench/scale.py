@@ -6,6 +6,7 @@ as many in all, lest what an iteration costs by itself tell in favour of the man
 driver's process, all of its threads and what Ray does in it included.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -161,11 +162,27 @@ def _measured(workers: int, iterations: int, episodes: int, seconds: float) -> _
                 figures.wall.append(spent[0])
                 figures.driver.append(spent[1])
                 figures.playing.append(driver.playing)
-                figures.memory.append(psutil.Process().memory_info().rss)
+                figures.memory.append(_own_memory())
                 figures.store.append(_object_store())
                 figures.threads.append(threading.active_count())
+            _show(workers, number, iterations, figures)
         driver.close()
     return figures
+
+
+def _own_memory() -> int:
+    """Of this process, what it shares with Ray's store left out."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - memory.shared
+
+
+def _show(workers: int, number: int, iterations: int, figures: _Figures) -> None:
+    """A line for each iteration; at a thousand workers one takes a minute."""
+    told = f"scale | {workers:,} workers, {figures.episodes:,} episodes | iteration {number + 1}/{iterations + WARM}"
+    if figures.driver:
+        milliseconds = 1000 * figures.driver[-1] / figures.episodes
+        told += f" | driver {milliseconds:.2f} ms an episode, {figures.memory[-1] / 2**20:,.0f} MiB"
+    print(told, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -193,5 +210,7 @@ def _config(workers: int, iterations: int, episodes: int) -> Config:
             f"cluster.iterations={iterations}",
             f"cluster.samples_per_task={SAMPLES}",
             f"cluster.episodes_per_iteration={episodes}",
+            # A process that stands for hundreds answers late where cores are few, and is not to be replaced for that.
+            "cluster.health_timeout_seconds=3600",
         ],
     )
