@@ -21,6 +21,9 @@ class ContrastConfig(_Options):
     """Another, or what the first itself starts from."""
     by: str
     """Suite and measure."""
+    against: str | None = None
+    """Suite and measure of the second, where these are others: of an arm that is asked otherwise, or of one policy by
+    two measures."""
 
 
 class FigureConfig(_Options):
@@ -80,5 +83,5 @@ class QuestionConfig(_Options):
         """Every measure that the answer needs, as `SUITE/MEASURE`, in the order of the table."""
         of_figure = [*self.figure.y, *([self.figure.x] if self.figure.kind == "scatter" and self.figure.x else [])]
         of_selectors = [*([self.outcome] if self.outcome else []), *self.selectors]
-        by = [contrast.by for contrast in self.contrasts]
+        by = [name for each in self.contrasts for name in (each.by, each.against) if name]
         return tuple(dict.fromkeys([*of_figure, *by, *self.measures, *self.efficiency, *of_selectors]))

@@ -9,13 +9,15 @@ Each verifier lists its own outcomes and what they earn; a label that it does no
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from verifier.form import Form
 
 Preset = Literal["corrected", "paper"]
 Feedback = Literal["full", "outcome", "none"]
-SAID = {"preset", "feedback", "noise"}
+SAID = {"preset", "feedback", "noise", "form"}
 """Options that mean the same for every verifier."""
 
 
@@ -35,9 +37,18 @@ class VerifierConfig(BaseModel):
     """Rewards that differ from the preset's, by outcome label."""
     feedback: Feedback = "full"
     """What the model is told before it tries again: in words what was wrong, the outcome's name alone, or nothing."""
+    form: Form = "any"
+    """How an answer has to be written to be read: `any` way in which its fields can be found, as one `json` object, or
+    as `original` demands it (`env.written=original`). Others are unreadable; preset `paper` has its own ways."""
     noise: float = Field(default=0.0, ge=0, lt=0.5)
     """With which chance an answer that is played to learn from is judged the other way round. Suites of an evaluation
     are judged without it, unless they name it themselves."""
+
+    @model_validator(mode="after")
+    def _reads_one_way(self) -> Self:
+        if self.preset == "paper" and self.form != "any":
+            raise ValueError(f"form={self.form}: preset=paper reads answers as the original did; leave form at any")
+        return self
 
 
 def reward_table(defaults: Mapping[str, float], overrides: Mapping[str, float]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from verifier import _paper_equation as paper
 from verifier.answer_format import Field, read_fields, read_integers, read_items, spans_of
 from verifier.arithmetic import Equation, IllegalFormula, parse_equation
 from verifier.config import VerifierConfig, reward_table
+from verifier.form import Form, as_asked, has_form
 from verifier.hand import Hand
 from verifier.protocol import SpanLabel, Verdict
 
@@ -50,11 +51,12 @@ class EquationVerifier:
 
     def __init__(self, config: VerifierConfig) -> None:
         self.preset = config.preset
+        self.form = config.form
         self.rewards = reward_table(paper.REWARDS if config.preset == "paper" else REWARDS, config.rewards)
 
     def judge(self, answer: str, reference: Hand) -> Verdict:
         """The verdict on any text whatsoever."""
-        fields = read_fields(answer, _FIELDS)
+        fields = read_fields(answer, _FIELDS) if has_form(answer, self.form) else {}
         equation = _read_equation(fields)
         if not reference.scored:
             outcome, feedback = "attempts_exceeded", "There are no attempts left."
@@ -62,7 +64,7 @@ class EquationVerifier:
             checks = _checks(fields, equation, reference)
             return paper.judge(answer, reference, self.rewards, spans_of(fields, _LABELS), checks)
         else:
-            outcome, feedback = _outcome(fields, equation, reference)
+            outcome, feedback = _outcome(fields, equation, reference, self.form)
         return Verdict(
             outcome=outcome,
             correct=outcome == "correct",
@@ -73,13 +75,15 @@ class EquationVerifier:
         )
 
 
-def _outcome(fields: dict[str, Field], equation: Equation | IllegalFormula | None, reference: Hand) -> tuple[str, str]:
+def _outcome(
+    fields: dict[str, Field], equation: Equation | IllegalFormula | None, reference: Hand, form: Form
+) -> tuple[str, str]:
     """The first outcome that applies, and what to say."""
     wanted = "cards" if reference.asks == "cards" else "formula"
     if wanted not in fields:
         return (
             "unreadable",
-            f'The answer has no readable "{wanted}" field; answer in the JSON format that was asked for.',
+            f'The answer has no readable "{wanted}" field; {as_asked(form)}',
         )
     if (reference.cards_are_shown or reference.asks == "cards") and not _cards_recognised(fields, reference):
         return "wrong_cards", "The cards are not the ones in the picture; look at them again."

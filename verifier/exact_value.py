@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from verifier.answer_format import read_fields
 from verifier.config import VerifierConfig, reward_table
+from verifier.form import has_form
 from verifier.protocol import Span, Verdict
 
 REWARDS = {"correct": 1.0, "wrong": -0.5, "unreadable": -1.0}
@@ -31,11 +32,13 @@ class ExactValueVerifier:
     """Judges answers that are one value; scored alike under every preset."""
 
     def __init__(self, config: VerifierConfig) -> None:
+        self.form = config.form
         self.rewards = reward_table(REWARDS, config.rewards)
 
     def judge(self, answer: str, reference: Expected) -> Verdict:
         """The verdict on any text whatsoever."""
-        field = read_fields(answer, (reference.field,)).get(reference.field)
+        fields = read_fields(answer, (reference.field,)) if has_form(answer, self.form) else {}
+        field = fields.get(reference.field)
         if field is None:
             outcome, feedback = "unreadable", f'The answer has no readable "{reference.field}" field.'
         elif _same(field.text, reference.value):

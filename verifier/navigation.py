@@ -25,6 +25,7 @@ from verifier import _paper_navigation as paper
 from verifier._sightings import Sighting, holds_sentence, read_sighting
 from verifier.answer_format import Field, read_fields, spans_of
 from verifier.config import VerifierConfig, reward_table
+from verifier.form import as_asked, has_form
 from verifier.protocol import SpanLabel, Verdict
 
 REWARDS = {
@@ -83,11 +84,12 @@ class NavigationVerifier:
 
     def __init__(self, config: VerifierConfig) -> None:
         self.preset = config.preset
+        self.form = config.form
         self.rewards = reward_table(REWARDS, config.rewards)
 
     def judge(self, answer: str, reference: Position) -> Verdict:
         """The verdict on any text whatsoever."""
-        fields = read_fields(answer, _FIELDS)
+        fields = read_fields(answer, _FIELDS) if has_form(answer, self.form) else {}
         if "action" in fields:
             fields["action"] = _with_quoted_argument(answer, fields["action"])
         sighting = _sighting(fields, reference)
@@ -162,7 +164,7 @@ def _action_outcome(fields: dict[str, Field], sighting: Sighting | None, referen
 
 
 def _unreadable(field: str) -> str:
-    return f'The answer has no readable "{field}" field; answer in the JSON format that was asked for.'
+    return f'The answer has no readable "{field}" field; {as_asked("json")}'
 
 
 def _checks(fields: dict[str, Field], sighting: Sighting | None, reference: Position, correct: bool) -> dict[str, bool]:

@@ -11,8 +11,8 @@ regurgitated, regurgitated_formula       of the scored answers, those that repea
 per_step_accuracy/turn_direction         right answers of all answers, where that kind of action is the right one
 thinking/statements_right, …             what thoughts state, computed again (thinking.py)
 success_within/3                         episodes solved with so many attempts at each step, or fewer (repeats.py)
-by_need@3, by_confidence@3               episodes solved by rules that stop, with as many answers as three attempts for
-                                         everyone take (stop_rules.py)
+by_need@3, by_confidence@3               episodes solved by rules that stop, with about as many answers as three
+                                         attempts for everyone take (stop_rules.py)
 pass@4, vote@4, likeliest@4              the chance that one of four plays of a task solves it; that the answer does
                                          which most of them gave, or which was the likeliest
 entropy                                  how undecided the policy was about its next token, in nats, where it was drawn
@@ -76,7 +76,7 @@ def evaluate_episodes(
     targets = None if training_targets is None else _Targets(training_targets)
     played = [episode for episode in episodes if episode.end is not EpisodeEnd.FAILED]
     most = max((turn.attempt for episode in played for turn in episode.turns), default=0)
-    stops = stopped(played, stop_at)
+    stops = stopped(played, stop_at, cluster_of)
     clusters: dict[Hashable, list[int]] = defaultdict(list)
     for place, episode in enumerate(played):
         clusters[cluster_of(episode)].append(place)

@@ -6,9 +6,10 @@ by_confidence@2   the same by how likely the policy itself found its last answer
 
 What further attempts promise is how often they have come to a right answer, for each answer that they took: the best
 ratio over all numbers of them, since two may be worth while where one is not. How much is enough is set so that as many
-answers are given on average as with two attempts for everyone (`answers_by_need@2` beside `answers@2`), which solve
-`success_within/2`. Promise and bound come from the other half of the tasks, each half judging the other. An episode
-that was played with more attempts tells exactly what fewer would have come to.
+answers are given on average as with two attempts for everyone, which solve `success_within/2`. Promise and bound come
+from the other half of the problems, each half judging the other; so that answers are about as many on a half, and no
+more on the one that the bound comes from (`answers_by_need@2` beside `answers@2`). An episode that was played with more
+attempts tells exactly what fewer would have come to.
 """
 
 from collections import defaultdict
@@ -33,21 +34,36 @@ GRADES = 4
 """Into so many, equally common, a policy's own confidence is told."""
 
 
-def stopped(episodes: Sequence[Episode], most: Sequence[int]) -> dict[str, dict[int, Came]]:
-    """By measure, what comes of each episode, which is told by its place; nothing where nobody had a second attempt."""
-    if not any(_again(episode) for episode in episodes):
+def stopped(
+    episodes: Sequence[Episode], most: Sequence[int], cluster_of: Callable[[Episode], Hashable]
+) -> dict[str, dict[int, Came]]:
+    """By measure, what comes of each episode, which is told by its place; nothing where a half of the tasks, by
+    clusters of equal problems, had no second attempt to learn from."""
+    halves = _halves(episodes, cluster_of)
+    if not all(any(_again(episodes[place]) for place in half) for half in halves):
         return {}
     made: dict[str, Callable[[Sequence[Episode]], Told]] = {"by_need": lambda _: _need, "by_confidence": _confidence}
     found = {f"{name}@{k}": dict[int, Came]() for k in most for name in made}
-    for here in (0, 1):
-        known = [episode for episode in episodes if episode.seed % 2 != here]
-        tested = [place for place, episode in enumerate(episodes) if episode.seed % 2 == here]
+    for tested, others in (halves, halves[::-1]):
+        known = [episodes[place] for place in others]
         for name, make in made.items():
             rule = _Rule.of(known, make(known))
             for k in most:
                 goes_on = rule.goes_on(rule.least(known, k))
                 found[f"{name}@{k}"] |= {place: _came(episodes[place], goes_on) for place in tested}
     return found
+
+
+def _halves(
+    episodes: Sequence[Episode], cluster_of: Callable[[Episode], Hashable]
+) -> tuple[Sequence[int], Sequence[int]]:
+    """The places of episodes; every other cluster of each environment, in the order in which they come."""
+    clusters: dict[tuple[str, str], dict[Hashable, int]] = defaultdict(dict)
+    halves: tuple[list[int], list[int]] = ([], [])
+    for place, episode in enumerate(episodes):
+        of_part = clusters[episode.env, episode.part]
+        halves[of_part.setdefault(cluster_of(episode), len(of_part)) % 2].append(place)
+    return halves
 
 
 def answers(episodes: Sequence[Episode], k: int) -> float:
@@ -129,8 +145,6 @@ class _Rule:
 
     def least(self, episodes: Sequence[Episode], k: int) -> float:
         """So that these have no more answers than with k attempts for everyone."""
-        if not episodes:
-            return 0.0
         allowed = answers(episodes, k)
         bounds = (0.0, *sorted(set(self.promises.values())))
         spent = (fmean(_came(episode, self.goes_on(bound))[1] for episode in episodes) for bound in bounds)

@@ -1,8 +1,10 @@
 """What answers say that they tried, held against arithmetic: every statement of a thought is computed again.
 
-thinking/statements_right   of the equations that thoughts state, those that are so
-thinking/backtracks         of the answers that think, those that drop a try, for a reason that is so
+thinking/statements_right   of the equations that thoughts state, those that are so, of whatever numbers
+thinking/backtracks         of the answers that think, those that drop a try that misses, or a dead end that is one
 thinking/checks             of the answers that think, those that check what they give, and are right in that
+
+Of games with numbers alone: an answer without a formula says nothing that could be computed.
 """
 
 import re
@@ -15,9 +17,12 @@ from verifier.answer_format import read_fields
 from verifier.arithmetic import IllegalFormula, parse_equation
 from verifier.solver import is_solvable
 
-_STATED = re.compile(r"(?P<formula>[\d(][\d+*/() -]*) = (?P<value>-?\d+(?:/[1-9]\d*)?)(?P<dropped>, no\b)?")
-_DEAD_END = re.compile(r" = (?P<value>\d+): (?P<left>\d+(?:, \d+)*) cannot make (?P<target>\d+)")
-_CHECK = re.compile(r"Check: it uses (?P<numbers>\d+(?:, \d+)*), each once")
+# Numbers of more than nine digits, and formulas of more than eighty characters, are no part of any game.
+_STATED = re.compile(
+    r"(?<![\d+*/()-])(?P<formula>-?[\d(][\d+*/()-]{0,80}) = (?P<value>-?\d{1,9}(?:/[1-9]\d{0,8})?)(?![\d/])"
+    r"(?P<dropped>, no\b|: (?P<left>\d{1,9}(?:, \d{1,9}){0,9}) cannot make (?P<target>\d{1,9})\b)?"
+)
+_CHECK = re.compile(r"Check: it uses (?P<numbers>\d{1,9}(?:, \d{1,9}){0,9}), each once")
 MOST_NUMBERS = 5
 """What is left of more than these takes long to search."""
 
@@ -33,17 +38,17 @@ class Thought:
 
     @classmethod
     def of(cls, answer: str) -> "Thought | None":
-        """Of an answer that thinks; None of others."""
+        """Of an answer that thinks and gives a formula; None of others."""
         said = read_fields(answer, ("thinking", "formula"))
-        if "thinking" not in said:
+        if said.keys() != {"thinking", "formula"}:
             return None
-        text = said["thinking"].text
+        text, formula = said["thinking"].text, said["formula"].text
         stated = [(match, _is_so(match)) for match in _STATED.finditer(text)]
         return cls(
             statements=len(stated),
             right=sum(is_so for _, is_so in stated),
-            backtracks=any(is_so and match["dropped"] for match, is_so in stated) or _has_dead_end(text),
-            checks=_is_checked(text, said["formula"].text if "formula" in said else ""),
+            backtracks=any(is_so and _misses(match, formula) for match, is_so in stated),
+            checks=_is_checked(text, formula),
         )
 
 
@@ -63,19 +68,27 @@ def thoughts(answers: Iterable[str]) -> dict[str, Rate]:
 
 
 def _is_so(stated: re.Match[str]) -> bool:
+    formula = stated["formula"]
     try:
-        return parse_equation(stated["formula"]).value == Fraction(stated["value"])
+        # A formula of the game never begins with a sign; a thought's may.
+        value = parse_equation(f"0{formula}" if formula.startswith("-") else formula).value
+        return value == Fraction(stated["value"])
     except IllegalFormula:
         return False
 
 
-def _has_dead_end(text: str) -> bool:
-    """Whether it leaves a way from which there is none to the target."""
-    for match in _DEAD_END.finditer(text):
-        left = [int(number) for number in match["left"].split(", ")]
-        if len(left) <= MOST_NUMBERS and int(match["value"]) in left and not is_solvable(left, int(match["target"])):
-            return True
-    return False
+def _misses(stated: re.Match[str], formula: str) -> bool:
+    """Whether it is dropped, and rightly: its value is not what the answer makes, or what is left cannot make it."""
+    if stated["left"]:
+        left = [int(number) for number in stated["left"].split(", ")]
+        made = stated["value"] in stated["left"].split(", ")
+        return len(left) <= MOST_NUMBERS and made and not is_solvable(left, int(stated["target"]))
+    if not stated["dropped"]:
+        return False
+    try:
+        return parse_equation(formula).value != Fraction(stated["value"])
+    except IllegalFormula:
+        return False
 
 
 def _is_checked(text: str, formula: str) -> bool:

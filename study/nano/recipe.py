@@ -141,7 +141,12 @@ def load_recipe(file: Path, overrides: Sequence[str] = ()) -> BaseRecipe:
         )
     if unreadable := [word for word in overrides if "=" not in word]:
         raise ConfigError(f"{unreadable[0]}: an override is written key=value, as in shape.hidden_size=64")
-    written = OmegaConf.merge(OmegaConf.load(file), overrides_in(overrides))
+    try:
+        written = OmegaConf.merge(OmegaConf.load(file), overrides_in(overrides))
+    except TypeError:
+        raise ConfigError(
+            f"{file}: one of {' '.join(overrides)} sets options where a list stands, as of stages; write another recipe"
+        ) from None
     try:
         return BaseRecipe.model_validate(OmegaConf.to_container(written, resolve=True))
     except ValidationError as error:

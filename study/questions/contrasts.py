@@ -16,9 +16,9 @@ import numpy as np
 
 from cluster.errors import ConfigError
 from cluster.measuring.choosing import direction
-from cluster.question_options import START, QuestionConfig
+from cluster.question_options import START, ContrastConfig, QuestionConfig
 from study.questions.points import LEDGERS, Kept, is_start
-from study.report.differences import Difference, compare, holm, over_seeds
+from study.report.differences import compare, holm, over_seeds
 from study.report.findings import Findings
 from study.report.numbers import in_short, write_table
 from study.report.rates import Rate
@@ -32,6 +32,8 @@ class Contrast:
     first: str
     second: str
     by: str
+    against: str = ""
+    """What the second is measured by, where that is something else."""
     of_first: float
     of_second: float
     value: float
@@ -51,21 +53,26 @@ def contrasts_of(study: Study, question: QuestionConfig) -> list[Contrast]:
     findings, found = Findings(study), list[Contrast]()
     for asked in question.contrasts:
         suite, _, measure = asked.by.partition("/")
-        pairs = _pairs(study, asked.first, asked.second, suite)
+        of_other, _, against = (asked.against or asked.by).partition("/")
+        pairs = _pairs(study, asked, suite, of_other)
         if not pairs:
             continue
-        difference = _difference(findings, pairs, suite, measure)
+        difference = compare(pairs, measure, findings.plays, findings.cluster_of(suite), against=against)
         if difference is None:
             raise ConfigError(
-                f"compare.question.contrasts: {asked.by} has no interval, so that {asked.first} and {asked.second} "
-                "cannot be held against each other by it; name a rate"
+                f"compare.question.contrasts: {asked.by} or {asked.against or asked.by} has no interval, so that "
+                f"{asked.first} and {asked.second} cannot be held against each other by it; name a rate"
             )
-        sides = [[rate.value for point in side if (rate := point.rate(measure))] for side in zip(*pairs, strict=True)]
+        sides = [
+            [rate.value for point in side if (rate := point.rate(name))]
+            for side, name in zip(zip(*pairs, strict=True), (measure, against), strict=True)
+        ]
         found.append(
             Contrast(
                 first=asked.first,
                 second=asked.second,
                 by=asked.by,
+                against=asked.against or "",
                 of_first=fmean(sides[0]),
                 of_second=fmean(sides[1]),
                 value=difference.value,
@@ -81,21 +88,19 @@ def contrasts_of(study: Study, question: QuestionConfig) -> list[Contrast]:
     return [replace(contrast, corrected=p) for contrast, p in zip(found, corrected, strict=True)]
 
 
-def _pairs(study: Study, first: str, second: str, suite: str) -> list[tuple[Point, Point]]:
+def _pairs(study: Study, asked: ContrastConfig, suite: str, of_other: str) -> list[tuple[Point, Point]]:
     pairs = []
     for seed in study.seeds:
-        series = study.series(first, seed, suite)
-        began = series[0] if series and is_start(series[0], first) else None
-        other = began if second == START else study.last(second, seed, suite)
-        if series and other is not None and series[-1].row is not other.row:
+        series = study.series(asked.first, seed, suite)
+        began = next(iter(study.series(asked.first, seed, of_other)), None)
+        if asked.second != START:
+            other = study.last(asked.second, seed, of_other)
+        else:
+            other = began if began is not None and is_start(began, asked.first) else None
+        # By one measure, a policy is not held against itself.
+        if series and other is not None and (series[-1].row is not other.row or asked.against):
             pairs.append((series[-1], other))
     return pairs
-
-
-def _difference(
-    findings: Findings, pairs: Sequence[tuple[Point, Point]], suite: str, measure: str
-) -> Difference | None:
-    return compare(pairs, measure, lambda point: findings.plays(point, measure), findings.cluster_of(suite))
 
 
 def write(contrasts: Sequence[Contrast], path: Path) -> None:
@@ -108,7 +113,10 @@ def read(path: Path) -> list[Contrast]:
     """What was kept."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    kinds: dict[str, Callable[[str], Any]] = {"first": str, "second": str, "by": str, "seeds": int, "n": int}
+    kinds: dict[str, Callable[[str], Any]] = {
+        **dict.fromkeys(("first", "second", "by", "against"), str),
+        **dict.fromkeys(("seeds", "n"), int),
+    }
     return [Contrast(**{name: kinds.get(name, float)(value) for name, value in row.items()}) for row in rows]
 
 

@@ -4,7 +4,7 @@ efficiencies(points, name)   →  [Efficiency(arm="rl", ledger="flops", gain=0.1
 flips(efficiencies)          →  pairs of arms of which each is the more efficient one in some account
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -35,10 +35,10 @@ class Efficiency:
         return self.gain / self.spent
 
 
-def efficiencies(points: Sequence[Kept], name: str) -> list[Efficiency]:
-    """Of every arm that was measured more than once."""
+def efficiencies(points: Sequence[Kept], name: str, but: Collection[str] = ()) -> list[Efficiency]:
+    """Of every arm that was measured more than once, but for those that have other beginnings than the rest."""
     found = []
-    for arm in arms_of(points):
+    for arm in arms_of([point for point in points if point.of not in but]):
         for ledger in LEDGERS:
             places = [(x, rate.value) for x, rate in curve(points, arm, name, ledger)]
             if len(places) < 2:
@@ -53,11 +53,13 @@ def efficiencies(points: Sequence[Kept], name: str) -> list[Efficiency]:
 
 
 def flips(found: Sequence[Efficiency]) -> list[tuple[str, str]]:
-    """Which two arms change places from one account to another."""
+    """Which two arms change places from one account to another, of those that have gained anything."""
     by_ledger = {ledger: {one.arm: one.per_spent for one in found if one.ledger == ledger} for ledger in LEDGERS}
-    arms = list(dict.fromkeys(one.arm for one in found))
-    return [
-        (first, second)
-        for first, second in combinations(arms, 2)
-        if len({np.sign(of_arm[first] - of_arm[second]) for of_arm in by_ledger.values()} - {0.0}) > 1
-    ]
+    arms = list(dict.fromkeys(one.arm for one in found if one.gain > 0))
+    return [pair for pair in combinations(arms, 2) if len(_signs(by_ledger, *pair)) > 1]
+
+
+def _signs(by_ledger: Mapping[str, Mapping[str, float]], first: str, second: str) -> set[float]:
+    """Which of the two is ahead, in the accounts that have both."""
+    both = (of_arm for of_arm in by_ledger.values() if first in of_arm and second in of_arm)
+    return {float(np.sign(of_arm[first] - of_arm[second])) for of_arm in both} - {0.0}

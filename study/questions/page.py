@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cluster.compare_options import INIT
 from cluster.config import Config, suite_environments
 from cluster.errors import RunError
 from cluster.question_options import START, QuestionConfig
@@ -135,6 +136,8 @@ def section(answer: Answer, folder: str) -> str:
 def told(contrast: Contrast, answer: Answer) -> str:
     """`rl ends at 30.3 % of … against 0.5 % of sft (+29.8 points, +26.0 to +33.1; p < 0.001).`"""
     against = "where it began" if contrast.second == START else f"of `{contrast.second}`"
+    if contrast.against:
+        against += f" by “{words(contrast.against, answer.titles)}”"
     is_share = all(point.n is not None for point in answer.points if point.name == contrast.by)
     show, differ = (percent, in_points) if is_share else (_number, _signed)
     verdict = "" if contrast.corrected < LEVEL else " Not beyond chance, for so many comparisons."
@@ -202,7 +205,8 @@ def _selectors(answer: Answer, chosen: Sequence[held.Selector]) -> list[str]:
 
 def _efficiencies(answer: Answer, name: str) -> list[str]:
     """What each arm gains for what it spends, and how high it stands on the way."""
-    found = efficiencies(answer.points, name)
+    elsewhere = {arm for arm, options in answer.config.compare.arms.items() if options.start not in (None, INIT)}
+    found = efficiencies(answer.points, name, elsewhere)
     per = {"flops": (1e12, "10¹² "), "paper_flops": (1e12, "10¹² "), "trained_tokens": (1e6, "a million ")}
     rows = [
         f"| {words(name, answer.titles)} | "
@@ -212,11 +216,15 @@ def _efficiencies(answer: Answer, name: str) -> list[str]:
     ]
     for arm in dict.fromkeys(one.arm for one in found):
         of_arm = {one.ledger: one for one in found if one.arm == arm}
-        cells = [_signed(100 * of_arm[ledger].per_spent * amount) for ledger, (amount, _) in per.items()]
-        rows.append(f"| `{arm}` | {' | '.join(cells)} | {_signed(100 * of_arm['flops'].height)} |")
-    changed = [f"`{first}` and `{second}`" for first, second in flips(found)]
-    told = f"Which gains more for it depends on the account: {', '.join(changed)}." if changed else ""
-    return [*rows, "", told or "In each account, the arms have the same order."]
+        spent = [of_arm[ledger].per_spent * amount if ledger in of_arm else None for ledger, (amount, _) in per.items()]
+        height = of_arm["flops"].height if "flops" in of_arm else None
+        cells = ["–" if value is None else _signed(100 * value) for value in (*spent, height)]
+        rows.append(f"| `{arm}` | {' | '.join(cells)} |")
+    if changed := [f"`{first}` or `{second}`" for first, second in flips(found)]:
+        rows += ["", f"By these means, which gains more depends on the account: {', '.join(changed)}."]
+    elif len({one.arm for one in found if one.gain > 0}) > 1:
+        rows += ["", "By these means, the arms that gain have the same order in each account."]
+    return rows
 
 
 def _crossings(answer: Answer) -> str:
@@ -225,7 +233,7 @@ def _crossings(answer: Answer) -> str:
         return ""
     told = []
     for contrast in answer.contrasts:
-        if contrast.second == START or contrast.value <= 0 or contrast.corrected >= LEVEL:
+        if contrast.second == START or contrast.against or contrast.value <= 0 or contrast.corrected >= LEVEL:
             continue
         where: Mapping[str, float | None] = {
             ledger: passes(answer.points, contrast.first, contrast.second, contrast.by, ledger)

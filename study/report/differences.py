@@ -16,7 +16,8 @@ from study.report.rates import Rate
 from study.report.records import Point
 
 LEVEL = 0.05
-PlaysOf = Callable[[Point], Plays]
+PlaysOf = Callable[[Point, str], Plays]
+"""Those of an evaluation, by a measure."""
 ClusterOf = Callable[[Unit], Hashable]
 
 
@@ -54,13 +55,20 @@ class Difference:
 
 
 def compare(
-    pairs: Sequence[tuple[Point, Point]], measure: str, plays_of: PlaysOf, cluster_of: ClusterOf
+    pairs: Sequence[tuple[Point, Point]],
+    measure: str,
+    plays_of: PlaysOf,
+    cluster_of: ClusterOf,
+    *,
+    against: str | None = None,
 ) -> Difference | None:
-    """How much higher `measure` is in the first of each pair; there is a pair for each seed.
+    """How much higher `measure` is in the first of each pair than it, or `against`, is in the second; there is a pair
+    for each seed.
 
     Paired by the plays of both sides, where these were kept and tell of the same.
     """
-    return _paired(pairs, plays_of, cluster_of) or _unpaired(pairs, measure)
+    measures = measure, against or measure
+    return _paired(pairs, measures, plays_of, cluster_of) or _unpaired(pairs, measures)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -124,12 +132,14 @@ def _student_interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values) - reach, fmean(values) + reach
 
 
-def _paired(pairs: Sequence[tuple[Point, Point]], plays_of: PlaysOf, cluster_of: ClusterOf) -> Difference | None:
+def _paired(
+    pairs: Sequence[tuple[Point, Point]], measures: tuple[str, str], plays_of: PlaysOf, cluster_of: ClusterOf
+) -> Difference | None:
     firsts: dict[tuple[int, Unit], Sequence[bool]] = {}
     seconds: dict[tuple[int, Unit], Sequence[bool]] = {}
     by_seed = []
     for index, (one, other) in enumerate(pairs):
-        first, second = plays_of(one), plays_of(other)
+        first, second = plays_of(one, measures[0]), plays_of(other, measures[1])
         common = [unit for unit in first if unit in second]
         if not common or not _are_alike(first, second):
             return None
@@ -151,10 +161,10 @@ def _are_alike(first: Plays, second: Plays) -> bool:
     return all(len(first.get(unit, ())) == len(second.get(unit, ())) for unit in units if unit.step)
 
 
-def _unpaired(pairs: Sequence[tuple[Point, Point]], measure: str) -> Difference | None:
+def _unpaired(pairs: Sequence[tuple[Point, Point]], measures: tuple[str, str]) -> Difference | None:
     normal, by_seed, variance, n = NormalDist(), [], 0.0, 0
     for one, other in pairs:
-        first, second = one.rate(measure), other.rate(measure)
+        first, second = one.rate(measures[0]), other.rate(measures[1])
         if first is None or second is None or None in (first.low, second.low, first.high, second.high):
             return None
         by_seed.append(first.value - second.value)

@@ -125,7 +125,7 @@ class Findings:
         pairs = self._pairs(one, other, suite, temperature, of_other)
         if not pairs:
             return None
-        return compare(pairs, measure, lambda point: self.plays(point, measure), self.cluster_of(suite))
+        return compare(pairs, measure, self.plays, self.cluster_of(suite))
 
     def plays(self, point: Point, measure: str) -> Plays:
         """Which plays of an evaluation pass by a measure."""

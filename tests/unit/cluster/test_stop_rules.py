@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.measuring.measures import evaluate_episodes
-from cluster.measuring.stop_rules import answers, stopped
+from cluster.measuring.stop_rules import _came, _halves, _need, _Rule, answers, stopped
 from rollout.episode import Episode, EpisodeEnd, Turn
 from tests.support.episodes import episode, right, wrong
 
 MOST = 6
+
+
+def by_seed(episode: Episode) -> int:
+    return episode.seed
 
 
 def failed(outcome: str, attempt: int, logprob: float = -1.0) -> Turn:
@@ -59,12 +63,35 @@ def test_what_is_judged_is_not_what_was_learned_from() -> None:
     """Each half is stopped by what the other knows, and not by what became of itself."""
     even = [played(2 * seed, [("a", -1.0)], is_solved=True) for seed in range(20)]
     odd = [played(2 * seed + 1, [("a", -1.0)] * 3, is_solved=False) for seed in range(20)]
-    found = stopped([*even, *odd], (2,))["by_need@2"]
+    found = stopped([one for pair in zip(even, odd, strict=True) for one in pair], (2,), by_seed)["by_need@2"]
     # The odd ones know of nothing that would help, and two attempts for each of them are too few for any that has
     # three: so the even ones stop at once, although a second attempt would have solved them.
-    assert [found[place] for place in range(20)] == [(False, 1)] * 20
+    assert [found[place] for place in range(0, 40, 2)] == [(False, 1)] * 20
     # The even ones have seen two attempts, which solved all: so the odd ones go on to their ends.
-    assert [found[place] for place in range(20, 40)] == [(False, 3)] * 20
+    assert [found[place] for place in range(1, 40, 2)] == [(False, 3)] * 20
+
+
+def test_a_problem_is_in_one_half_however_often_and_as_what_it_was_played() -> None:
+    # One problem alone, and one that has all the second attempts: nothing can be learned of it from others.
+    alone = [played(seed, [("a", -1.0)], is_solved=True) for seed in range(10)]
+    assert stopped(alone, (2,), lambda episode: "the same") == {}
+    assert evaluate_episodes(alone[:1], stop_at=(2,)).keys().isdisjoint({"by_need@2", "answers@2"})
+    assert stopped([*alone[:1], episode(right(), seed=1)], (2,), by_seed) == {}
+
+
+def test_seeds_of_one_parity_are_halved_too_and_so_is_each_part_of_a_mixture() -> None:
+    even = [played(2 * seed, [("a", -1.0)], is_solved=True) for seed in range(20)]
+    row = evaluate_episodes(even, stop_at=(1, 2))
+    assert (row["by_need@1"], row["answers_by_need@1"]) == (0.0, 1.0) == (row["success_within/1"], row["answers@1"])
+    assert (row["by_need@2"], row["answers_by_need@2"]) == (1.0, 2.0)
+    # Of two parts, each of one parity, each half has of both.
+    parts = [
+        replace(played(seed, [("ab"[seed % 2], -1.0)], is_solved=seed % 2 == 0), part="ab"[seed % 2])
+        for seed in range(40)
+    ]
+    first, second = _halves(parts, by_seed)
+    assert {parts[place].part for place in first} == {parts[place].part for place in second} == {"a", "b"}
+    assert sorted([*first, *second]) == list(range(40))
 
 
 @st.composite
@@ -80,15 +107,23 @@ def plays(draw: st.DrawFn) -> list[Episode]:
 
 @given(plays(), st.integers(1, MOST))
 def test_a_rule_never_solves_what_was_not_and_stops_only_earlier(episodes: list[Episode], k: int) -> None:
-    for came in stopped(episodes, (k, MOST)).values():
+    for came in stopped(episodes, (k, MOST), by_seed).values():
         assert sorted(came) == list(range(len(episodes)))
         for place, (is_solved, count) in came.items():
             whole = episodes[place]
             assert count <= len(whole.turns)
             assert is_solved == (whole.end is EpisodeEnd.SOLVED and count == len(whole.turns))
-    if found := stopped(episodes, (MOST,)):
+    if found := stopped(episodes, (MOST,), by_seed):
         # As many answers as there are: nothing need be stopped.
         assert all(count == len(episodes[place].turns) for place, (_, count) in found["by_need@6"].items())
+
+
+@given(plays(), st.integers(1, MOST))
+def test_a_bound_keeps_to_the_answers_of_what_it_was_made_from(episodes: list[Episode], k: int) -> None:
+    rule = _Rule.of(episodes, _need)
+    goes_on = rule.goes_on(rule.least(episodes, k))
+    spent = [_came(episode, goes_on)[1] for episode in episodes]
+    assert np.mean(spent) <= answers(episodes, k) + 1e-9
 
 
 @given(plays())

@@ -1,9 +1,11 @@
 """What thoughts state is computed again: by hand, and of every demonstration that the built-in expert gives."""
 
 import json
-from random import Random
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.measuring.thinking import Thought, thoughts
 from envs.catalog import make_environment
@@ -27,6 +29,11 @@ def answer(thinking: str, formula: str = "2*(1+2+9)=24") -> str:
         ("Start with 1+2 = 3: 3, 9, 2 cannot make 24.", (1, 1, False, False)),
         # What is left does not hold what was made.
         ("Start with 1*9 = 9: 8, 2, 2 cannot make 24.", (1, 1, False, False)),
+        # What was not made, and what was dropped although it makes what the answer does.
+        ("Start with 2*9 = 3: 3, 2 cannot make 24.", (1, 0, False, False)),
+        ("Try 2*(1+2+9) = 24, no.", (1, 1, False, False)),
+        ("Try -3+4 = 1, no. Try 2+2 = 4/1, no.", (2, 2, True, False)),
+        (f"Try 1+1 = {'1' * 5000}, no. Check: it uses {'9' * 5000}, each once.", (0, 0, False, False)),
         ("Check: it uses 2, 1, 2, 8, each once.", (0, 0, False, False)),
         ("Try 2/0 = 3, no. Try ((2 = 2, no.", (2, 0, False, False)),
         ("", (0, 0, False, False)),
@@ -44,7 +51,7 @@ def test_a_check_of_what_cannot_be_read_is_none() -> None:
 
 
 def test_answers_that_do_not_think_are_not_counted() -> None:
-    assert thoughts(['{"formula": "1+1"}', "no answer", ""]) == {}
+    assert thoughts(['{"formula": "1+1"}', '{"thinking": "1+1 = 2", "action": "forward()"}', "no answer", ""]) == {}
     rates = thoughts([answer("Try 1+1 = 2, no."), answer("Try 1+1 = 3, no."), '{"formula": "1+1"}'])
     assert (rates["thinking/backtracks"].successes, rates["thinking/backtracks"].n) == (1, 2)
     assert (rates["thinking/statements_right"].successes, rates["thinking/statements_right"].n) == (1, 2)
@@ -61,8 +68,14 @@ def test_the_experts_thoughts_are_true_and_checked(made: type[CardsConfig] | typ
     assert rates["thinking/backtracks"].successes > 150
 
 
-def test_any_text_is_read_in_time() -> None:
-    random = Random(0)
-    for alphabet in ("()+-*/ =0123456789", "Try = , no. cannot make 123:", "9, "):
-        text = "".join(random.choices(alphabet, k=20_000))
-        assert Thought.of(json.dumps({"thinking": text})) is not None
+@given(st.text(alphabet="()+-*/ =0123456789,:Try no.cant make", max_size=300))
+def test_any_thought_is_read(text: str) -> None:
+    found = Thought.of(answer(text))
+    assert found is not None and 0 <= found.right <= found.statements
+
+
+@pytest.mark.parametrize("text", ["1" * 32_768, "(" * 32_768, "1+" * 16_384, "1, " * 10_000, "1 = " * 8_000])
+def test_a_long_thought_is_read_in_time(text: str) -> None:
+    started = time.process_time()
+    Thought.of(answer(text))
+    assert time.process_time() - started < 0.5

@@ -97,7 +97,7 @@ def test_policies_that_were_asked_the_same_steps_are_compared_step_by_step(tmp_p
     first = point_of(tmp_path / "first", [walk(1, True, True), walk(2, True, False)])
     second = point_of(tmp_path / "second", [walk(1, True, False), walk(2, False, False)])
     judged = Judged([measure])
-    found = compare([(first, second)], measure, lambda point: judged.plays(point, measure), lambda unit: unit.seed)
+    found = compare([(first, second)], measure, judged.plays, lambda unit: unit.seed)
     assert found is not None and found.is_paired
     assert (found.value, found.n) == (0.5, 4)
 
@@ -109,6 +109,6 @@ def test_a_policy_that_failed_early_is_not_compared_by_the_steps_that_both_met(t
     first = point_of(tmp_path / "first", [walk(1, True, False)], **{measure: 0.5, **ends})
     second = point_of(tmp_path / "second", [walk(1, True)], **{measure: 1.0, **ends})
     judged = Judged([measure])
-    found = compare([(first, second)], measure, lambda point: judged.plays(point, measure), lambda unit: unit.seed)
+    found = compare([(first, second)], measure, judged.plays, lambda unit: unit.seed)
     assert found is not None and not found.is_paired
     assert found.value == -0.5

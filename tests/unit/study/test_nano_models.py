@@ -146,6 +146,9 @@ def test_a_recipe_is_changed_by_key(tmp_path: Path) -> None:
     assert (changed.shape.hidden_size, changed.shape.num_heads, changed.seed, changed.saved_as) == (32, 2, 3, "float16")
     with pytest.raises(ConfigError, match=r"shape\.width"):
         load_recipe(file, ["shape.width=32"])
+    file.write_text("stages: []\n")
+    with pytest.raises(ConfigError, match=r"stages\.0\.steps=5 sets options where a list stands"):
+        load_recipe(file, ["stages.0.steps=5"])
     with pytest.raises(ConfigError, match=r"larger: an override is written key=value"):
         load_recipe(file, ["larger"])
 
