@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from cluster.config import Config
 from cluster.groups.learner_group import EpisodesLost
 from cluster.iteration.rows import PLAYING, Episodes, flat_tasks
+from cluster.memory import give_back
 from cluster.stopping import hear
 from cluster.training import Training
 from rollout.play import Task
@@ -39,6 +40,7 @@ class PlayAhead:
 
     def next(self, iteration: int) -> Episodes:
         """All episodes of an iteration, sorted by task, so that nothing depends on which ended first."""
+        give_back()  # what the episodes before have left
         lag = self._run.config.rollout.max_policy_lag
         if iteration != self._expected:
             self.leave()  # the run has gone back to a checkpoint

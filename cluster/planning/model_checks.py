@@ -14,6 +14,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 SEE_FILMS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Families whose processor takes films too."""
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""What vLLM's attention on CPUs computes."""
 
 
 def architecture_of(config: Config, *, elsewhere: bool = False) -> Architecture | None:
@@ -120,6 +122,14 @@ def _engine(config: Config, architecture: Architecture) -> Iterator[Finding]:
             value=engine.max_context_tokens,
             rule=f"the model was made for {architecture.max_positions} at most",
             fix="lower it, or name a model with a longer context",
+        )
+    if config.cluster.placement == "cpu" and architecture.head_size not in CPU_HEAD_SIZES:
+        sizes = ", ".join(map(str, CPU_HEAD_SIZES))
+        yield Finding(
+            key="learner.model",
+            value=config.learner.model,
+            rule=f"its attention heads are {architecture.head_size} wide, and vLLM's on CPUs are {sizes}",
+            fix="name a model with other heads (of one's own making, by shape.num_heads), or play on a GPU",
         )
     if architecture.num_heads % engine.tensor_parallel_size:
         yield Finding(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
+from cluster.planning.model_checks import CPU_HEAD_SIZES
 from rollout import vllm_options
 from rollout.config import EngineConfig
 from rollout.engine import EngineError, Prompt, Sampling
@@ -24,6 +26,10 @@ DEFAULTS = {"block_size", "max_num_batched_tokens", "enforce_eager"}
 
 def test_the_arguments_read_from_vllms_source_are_those_that_it_has() -> None:
     assert argument_names() == {field.name for field in fields(AsyncEngineArgs) if field.name[0] != "_"}
+
+
+def test_heads_that_plans_take_for_computable_on_cpus_are_vllms() -> None:
+    assert tuple(CPUAttentionBackend.get_supported_head_sizes()) == CPU_HEAD_SIZES
 
 
 def test_all_that_is_set_here_is_refused_or_a_default() -> None:

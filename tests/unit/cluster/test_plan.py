@@ -23,7 +23,7 @@ from learner.config import LearnerConfig
 from rollout.traffic import Traffic
 from study.cells import Study, arm_alone
 from study.cli import main
-from tests.support.model_folders import NANO_SHAPES, make_folder
+from tests.support.model_folders import NANO, NANO_SHAPES, make_folder
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIGS = REPOSITORY / "configs"
@@ -156,6 +156,13 @@ def test_what_is_played_only_at_the_end_is_counted_there(tmp_path: Path) -> None
     final = [("easy", 1.0), ("easy", 0.2), ("easy", 0.0), ("last", 1.0), ("last", 0.2)]
     assert evaluation.wanted(is_final=True) == final
     assert "120 episodes; 2 times, 88 more at the end: easy, last" in render(plan)
+
+
+def test_heads_that_vllm_does_not_compute_on_cpus_are_told_before_anything_starts(tmp_path: Path) -> None:
+    narrow = make_folder(tmp_path / "narrow", {**NANO, "num_attention_heads": 8})
+    [finding] = smoke(narrow).refusals
+    assert finding.key == "learner.model" and "attention heads are 16 wide" in str(finding)
+    assert not smoke(make_folder(tmp_path / "nano")).refusals
 
 
 def test_compute_is_charged_by_part(tmp_path: Path) -> None:
