@@ -7,7 +7,6 @@ Ahead(family)                               tells rows what the family does, fro
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 
 from learner.batch import Layout, Rows, Teller
+from learner.own_thread import own_thread
 
 OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 """What a processor makes of its text: as long as that, and not as a micro-batch's rows."""
@@ -96,7 +96,7 @@ class Ahead:
 
     def __init__(self, family: Teller) -> None:
         self._family = family
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self._thread = own_thread("pictures")
 
     def inputs(self, rows: Rows, width: int, layout: Layout) -> Mapping[str, torch.Tensor]:
         """What the family tells of the rows."""
