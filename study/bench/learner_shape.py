@@ -1,6 +1,7 @@
 """`ruleshift bench learner --shape NAME`: an update of a model as wide as a public one, ours and without each saving.
 
-    bare           the same micro-batches, attention and output layer in a loop that does nothing else
+    bare           the same micro-batches, attention and output layer, entropies included, in a loop that does nothing
+                   else
     ours           all of what an update does, from episodes to new weights
     without …      ours with one saving switched off
     output layer   alone, beside PyTorch's fused cross-entropy
@@ -34,6 +35,7 @@ from learner.device_peak import peak_flops, peak_memory
 from learner.learner import Learner
 from learner.policy_model import choose_layout, load_policy, size_of
 from learner.sequence import TrainingSequence, sequences_of
+from learner.token_scorer import Mode
 from rollout.traffic import total
 from rollout.transcript import ChatTokens
 from study.bench import Row, output_layer
@@ -195,7 +197,8 @@ def _bare_update(
 
     def update() -> float:
         for batch in batches:
-            said = policy(batch.to(device), torch.ones(len(batch.sampled_at), dtype=torch.bool, device=device), 1.0)
+            is_drawn = torch.ones(len(batch.sampled_at), dtype=torch.bool, device=device)
+            said = policy(batch.to(device), is_drawn, 1.0, Mode.ENTROPIES)
             loss = said.logprobs.sum() + 0.0 * said.values.sum()
             (loss / count).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
