@@ -51,7 +51,7 @@ class EquationVerifier:
 
     def __init__(self, config: VerifierConfig) -> None:
         self.preset = config.preset
-        self.form = config.form
+        self.form: Form = config.form
         self.rewards = reward_table(paper.REWARDS if config.preset == "paper" else REWARDS, config.rewards)
 
     def judge(self, answer: str, reference: Hand) -> Verdict:

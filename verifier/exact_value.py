@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from verifier.answer_format import read_fields
 from verifier.config import VerifierConfig, reward_table
-from verifier.form import has_form
+from verifier.form import Form, has_form
 from verifier.protocol import Span, Verdict
 
 REWARDS = {"correct": 1.0, "wrong": -0.5, "unreadable": -1.0}
@@ -32,7 +32,7 @@ class ExactValueVerifier:
     """Judges answers that are one value; scored alike under every preset."""
 
     def __init__(self, config: VerifierConfig) -> None:
-        self.form = config.form
+        self.form: Form = config.form
         self.rewards = reward_table(REWARDS, config.rewards)
 
     def judge(self, answer: str, reference: Expected) -> Verdict:

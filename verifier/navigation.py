@@ -25,7 +25,7 @@ from verifier import _paper_navigation as paper
 from verifier._sightings import Sighting, holds_sentence, read_sighting
 from verifier.answer_format import Field, read_fields, spans_of
 from verifier.config import VerifierConfig, reward_table
-from verifier.form import as_asked, has_form
+from verifier.form import Form, as_asked, has_form
 from verifier.protocol import SpanLabel, Verdict
 
 REWARDS = {
@@ -84,7 +84,7 @@ class NavigationVerifier:
 
     def __init__(self, config: VerifierConfig) -> None:
         self.preset = config.preset
-        self.form = config.form
+        self.form: Form = config.form
         self.rewards = reward_table(REWARDS, config.rewards)
 
     def judge(self, answer: str, reference: Position) -> Verdict:

@@ -306,7 +306,16 @@ def test_every_shipped_question_is_planned(name: str) -> None:
 
 
 def test_contrasts_read_back(tmp_path: Path) -> None:
-    numbers = {"of_first": 0.5, "of_second": 0.25, "value": 0.25, "low": 0.1, "high": 0.4, "p": 0.01, "corrected": 0.02}
+    numbers: dict[str, Any] = {
+        "of_first": 0.5,
+        "of_second": 0.25,
+        "value": 0.25,
+        "low": 0.1,
+        "high": 0.4,
+        "p": 0.01,
+        "corrected": 0.02,
+    }
     one = Contrast(first="a", second="b", by="s/m", seeds=3, n=600, **numbers)
-    contrasts.write([one], tmp_path / "c.csv")
-    assert contrasts.read(tmp_path / "c.csv") == [one]
+    other = dataclasses.replace(one, against="s/other")
+    contrasts.write([one, other], tmp_path / "c.csv")
+    assert contrasts.read(tmp_path / "c.csv") == [one, other]
