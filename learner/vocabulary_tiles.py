@@ -4,7 +4,7 @@
 
 Logits are made for all n tokens and a few columns of the vocabulary at a time, and again for their gradients, so that
 a tile of them stays in a core's cache; what they add up to is kept as it grows. Each row of the weight's gradient comes
-of one tile alone. All tiles share one room: of the thousands, each would else be new pages from the system.
+of one tile alone.
 """
 
 from collections.abc import Iterator
@@ -41,18 +41,17 @@ class _Tiled(torch.autograd.Function):
         states, weight, token_ids, drawing, with_entropies, learns_entropies = given
         highest = states.new_full((len(states),), NEVER, dtype=torch.float32)
         total, weighted, own = (torch.zeros_like(highest) for _ in range(3))
-        room, beside = (_room(states, weight) for _ in range(2))
         for tile in _tiles(len(states), weight):
-            logits = _logits(tile, states, weight, drawing, room)
+            logits = _logits(tile, states, weight, drawing)
             is_here, column = _own(tile, token_ids)
             own = torch.where(is_here, logits.gather(1, column)[:, 0], own)
             # Sums are of exponentials below the highest logit so far, and fall when a higher one comes.
             risen = torch.maximum(highest, logits.amax(-1))
             logits -= risen[:, None]
-            exponentials = torch.exp(logits, out=_in(beside, logits))
+            exponentials = logits.exp()
             fall = highest - risen
             if with_entropies:
-                weighted = fall.exp() * (weighted + total * fall) + logits.mul_(exponentials).sum(-1)
+                weighted = fall.exp() * (weighted + total * fall) + torch.linalg.vecdot(exponentials, logits)
             total = fall.exp() * total + exponentials.sum(-1)
             highest = risen
         normalisers = highest + total.log()
@@ -69,15 +68,12 @@ class _Tiled(torch.autograd.Function):
         of_logprobs, of_entropies = gradients
         of_states = torch.zeros_like(states, dtype=torch.float32)
         of_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
-        room = _room(states, weight)
-        beside = _room(states, weight) if ctx.learns_entropies else room
         for tile in _tiles(len(states), weight):
-            logprobs = _logits(tile, states, weight, ctx.drawing, room)
+            logprobs = _logits(tile, states, weight, ctx.drawing)
             logprobs -= normalisers[:, None]
             # d log p(y) / d logits = 1 at y, less p;   d entropy / d logits = -p (log p + entropy)
             if ctx.learns_entropies:
-                factors = torch.add(logprobs, entropies[:, None], out=_in(beside, logprobs))
-                factors.mul_(of_entropies[:, None]).add_(of_logprobs[:, None])
+                factors = (logprobs + entropies[:, None]).mul_(of_entropies[:, None]).add_(of_logprobs[:, None])
                 of_logits = logprobs.exp_().mul_(factors).neg_()
             else:
                 of_logits = logprobs.exp_().mul_(-of_logprobs[:, None])
@@ -93,36 +89,14 @@ class _Tiled(torch.autograd.Function):
         return of_states.to(states.dtype), of_weight, *[None] * 4
 
 
-def _step(num_tokens: int, weight: torch.Tensor) -> int:
-    """How many columns a tile has."""
-    return min(max(1, TILE_LOGITS[weight.device.type] // max(1, num_tokens)), len(weight))
-
-
 def _tiles(num_tokens: int, weight: torch.Tensor) -> Iterator[slice]:
-    step = _step(num_tokens, weight)
+    step = max(1, TILE_LOGITS[weight.device.type] // max(1, num_tokens))
     for start in range(0, len(weight), step):
         yield slice(start, min(start + step, len(weight)))
 
 
-def _room(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """For the logits of one tile after the other."""
-    return states.new_empty(len(states) * _step(len(states), weight), dtype=torch.float32)
-
-
-def _in(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """As much of it as a tile of this shape takes."""
-    return room[: like.numel()].view_as(like)
-
-
-def _logits(
-    tile: slice, states: torch.Tensor, weight: torch.Tensor, drawing: Drawing, room: torch.Tensor
-) -> torch.Tensor:
-    columns = weight[tile]
-    logits = room[: len(states) * len(columns)].view(len(states), len(columns))
-    if states.dtype == torch.float32:
-        torch.mm(states, columns.T, out=logits)
-    else:
-        logits.copy_(functional.linear(states, columns))
+def _logits(tile: slice, states: torch.Tensor, weight: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+    logits = functional.linear(states, weight[tile]).float()
     for token in drawing.forbidden_token_ids:
         if tile.start <= token < tile.stop:
             logits[:, token - tile.start].masked_fill_(drawing.is_drawn, NEVER)

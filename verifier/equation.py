@@ -19,10 +19,10 @@ from collections import Counter
 from fractions import Fraction
 
 from verifier import _paper_equation as paper
-from verifier.answer_format import Field, read_fields, read_integers, read_items, spans_of
+from verifier.answer_format import Field, read_integers, read_items, spans_of
 from verifier.arithmetic import Equation, IllegalFormula, parse_equation
 from verifier.config import VerifierConfig, reward_table
-from verifier.form import Form, as_asked, has_form
+from verifier.form import Form, as_asked, read_as_asked
 from verifier.hand import Hand
 from verifier.protocol import SpanLabel, Verdict
 
@@ -56,7 +56,7 @@ class EquationVerifier:
 
     def judge(self, answer: str, reference: Hand) -> Verdict:
         """The verdict on any text whatsoever."""
-        fields = read_fields(answer, _FIELDS) if has_form(answer, self.form) else {}
+        fields = read_as_asked(answer, _FIELDS, self.form)
         equation = _read_equation(fields)
         if not reference.scored:
             outcome, feedback = "attempts_exceeded", "There are no attempts left."

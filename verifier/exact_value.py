@@ -10,9 +10,8 @@ Whole numbers are compared as numbers, everything else as text without regard to
 
 from dataclasses import dataclass
 
-from verifier.answer_format import read_fields
 from verifier.config import VerifierConfig, reward_table
-from verifier.form import Form, has_form
+from verifier.form import Form, read_as_asked
 from verifier.protocol import Span, Verdict
 
 REWARDS = {"correct": 1.0, "wrong": -0.5, "unreadable": -1.0}
@@ -37,7 +36,7 @@ class ExactValueVerifier:
 
     def judge(self, answer: str, reference: Expected) -> Verdict:
         """The verdict on any text whatsoever."""
-        fields = read_fields(answer, (reference.field,)) if has_form(answer, self.form) else {}
+        fields = read_as_asked(answer, (reference.field,), self.form)
         field = fields.get(reference.field)
         if field is None:
             outcome, feedback = "unreadable", f'The answer has no readable "{reference.field}" field.'

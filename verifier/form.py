@@ -1,13 +1,22 @@
 """Whether an answer is written as was asked, where a verifier is to mind that.
 
+read_as_asked(answer, names, form)               →  its fields; none where it has another form
 has_form('{"formula": "1+2=3"}', "json")         →  True
 has_form('The answer: {"formula": …}', "json")   →  False: something stands around it
 """
 
 import json
+from collections.abc import Sequence
 from typing import Literal
 
+from verifier.answer_format import Field, read_fields
+
 Form = Literal["any", "json", "original"]
+
+
+def read_as_asked(answer: str, names: Sequence[str], form: Form) -> dict[str, Field]:
+    """The wanted fields of the answer that counts."""
+    return read_fields(answer, names) if has_form(answer, form) else {}
 
 
 def has_form(answer: str, form: Form) -> bool:

@@ -23,9 +23,9 @@ from typing import Literal
 
 from verifier import _paper_navigation as paper
 from verifier._sightings import Sighting, holds_sentence, read_sighting
-from verifier.answer_format import Field, read_fields, spans_of
+from verifier.answer_format import Field, spans_of
 from verifier.config import VerifierConfig, reward_table
-from verifier.form import Form, as_asked, has_form
+from verifier.form import Form, as_asked, read_as_asked
 from verifier.protocol import SpanLabel, Verdict
 
 REWARDS = {
@@ -89,7 +89,7 @@ class NavigationVerifier:
 
     def judge(self, answer: str, reference: Position) -> Verdict:
         """The verdict on any text whatsoever."""
-        fields = read_fields(answer, _FIELDS) if has_form(answer, self.form) else {}
+        fields = read_as_asked(answer, _FIELDS, self.form)
         if "action" in fields:
             fields["action"] = _with_quoted_argument(answer, fields["action"])
         sighting = _sighting(fields, reference)

@@ -137,13 +137,11 @@ class Health:
     def _tell(self, late: Sequence[Watched], back: Sequence[Watched], now: float) -> None:
         """Who is late and who is back, a line for all that are so at once: they may be a thousand."""
         if late:
-            first, (names, is_one) = late[0], _named(late)
-            which = "" if is_one else "of the first: "
-            verb = "has" if is_one else "have"
-            self._say(f"{names} {verb} not answered for {now - first.asked:.0f} s; {which}{first.last_heard(now)}")
+            verb, which = ("has", "") if len(late) == 1 else ("have", "of the first: ")
+            told = f"{now - late[0].asked:.0f} s; {which}{late[0].last_heard(now)}"
+            self._say(f"{_named(late)} {verb} not answered for {told}")
         if back:
-            names, is_one = _named(back)
-            self._say(f"{names} {'answers' if is_one else 'answer'} again")
+            self._say(f"{_named(back)} {'answers' if len(back) == 1 else 'answer'} again")
 
     def _hear(self, watched: Watched, call: Any, back: list[Watched]) -> None:
         try:
@@ -172,9 +170,6 @@ class Health:
         watched.died("\n".join([first, *rest]))
 
 
-def _named(several: Sequence[Watched]) -> tuple[str, bool]:
-    """And whether it is only one."""
-    first, *others = several
-    if not others:
-        return first.name, True
-    return f"{first.name} and {len(others)} other{'s' if len(others) > 1 else ''}", False
+def _named(several: Sequence[Watched]) -> str:
+    others = len(several) - 1
+    return several[0].name + (f" and {others} other{'s' if others > 1 else ''}" if others else "")

@@ -76,10 +76,11 @@ def evaluate_episodes(
     targets = None if training_targets is None else _Targets(training_targets)
     played = [episode for episode in episodes if episode.end is not EpisodeEnd.FAILED]
     most = max((turn.attempt for episode in played for turn in episode.turns), default=0)
-    stops = stopped(played, stop_at, cluster_of)
+    problems = [cluster_of(episode) for episode in played]
+    stops = stopped(played, stop_at, problems)
     clusters: dict[Hashable, list[int]] = defaultdict(list)
-    for place, episode in enumerate(played):
-        clusters[cluster_of(episode)].append(place)
+    for place, problem in enumerate(problems):
+        clusters[problem].append(place)
     shares: dict[str, list[Share]] = defaultdict(list)
     for places in clusters.values():
         cluster = [played[place] for place in places]

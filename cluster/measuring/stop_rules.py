@@ -35,11 +35,11 @@ GRADES = 4
 
 
 def stopped(
-    episodes: Sequence[Episode], most: Sequence[int], cluster_of: Callable[[Episode], Hashable]
+    episodes: Sequence[Episode], most: Sequence[int], problems: Sequence[Hashable]
 ) -> dict[str, dict[int, Came]]:
-    """By measure, what comes of each episode, which is told by its place; nothing where a half of the tasks, by
-    clusters of equal problems, had no second attempt to learn from."""
-    halves = _halves(episodes, cluster_of)
+    """By measure, what comes of each episode, which is told by its place; `problems` are what each is about. Nothing
+    where one half of these had no second attempt to learn from."""
+    halves = _halves(episodes, problems) if most else ((), ())
     if not all(any(_again(episodes[place]) for place in half) for half in halves):
         return {}
     made: dict[str, Callable[[Sequence[Episode]], Told]] = {"by_need": lambda _: _need, "by_confidence": _confidence}
@@ -54,15 +54,13 @@ def stopped(
     return found
 
 
-def _halves(
-    episodes: Sequence[Episode], cluster_of: Callable[[Episode], Hashable]
-) -> tuple[Sequence[int], Sequence[int]]:
-    """The places of episodes; every other cluster of each environment, in the order in which they come."""
-    clusters: dict[tuple[str, str], dict[Hashable, int]] = defaultdict(dict)
+def _halves(episodes: Sequence[Episode], problems: Sequence[Hashable]) -> tuple[Sequence[int], Sequence[int]]:
+    """The places of episodes; every other problem of each environment, in the order in which they come."""
+    known: dict[tuple[str, str], dict[Hashable, int]] = defaultdict(dict)
     halves: tuple[list[int], list[int]] = ([], [])
-    for place, episode in enumerate(episodes):
-        of_part = clusters[episode.env, episode.part]
-        halves[of_part.setdefault(cluster_of(episode), len(of_part)) % 2].append(place)
+    for place, (episode, problem) in enumerate(zip(episodes, problems, strict=True)):
+        of_part = known[episode.env, episode.part]
+        halves[of_part.setdefault(problem, len(of_part)) % 2].append(place)
     return halves
 
 

@@ -39,6 +39,8 @@ class Thought:
     @classmethod
     def of(cls, answer: str) -> "Thought | None":
         """Of an answer that thinks and gives a formula; None of others."""
+        if "thinking" not in answer:
+            return None  # most say nothing of it, and need not be read again
         said = read_fields(answer, ("thinking", "formula"))
         if said.keys() != {"thinking", "formula"}:
             return None

@@ -12,9 +12,7 @@ import numpy as np
 
 from study.questions.contrasts import curve
 from study.questions.figures import arms_of
-from study.questions.points import Kept
-
-LEDGERS = ("flops", "paper_flops", "trained_tokens")
+from study.questions.points import ACCOUNTS, Kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +37,7 @@ def efficiencies(points: Sequence[Kept], name: str, but: Collection[str] = ()) -
     """Of every arm that was measured more than once, but for those that have other beginnings than the rest."""
     found = []
     for arm in arms_of([point for point in points if point.of not in but]):
-        for ledger in LEDGERS:
+        for ledger in ACCOUNTS:
             places = [(x, rate.value) for x, rate in curve(points, arm, name, ledger)]
             if len(places) < 2:
                 continue
@@ -54,7 +52,7 @@ def efficiencies(points: Sequence[Kept], name: str, but: Collection[str] = ()) -
 
 def flips(found: Sequence[Efficiency]) -> list[tuple[str, str]]:
     """Which two arms change places from one account to another, of those that have gained anything."""
-    by_ledger = {ledger: {one.arm: one.per_spent for one in found if one.ledger == ledger} for ledger in LEDGERS}
+    by_ledger = {ledger: {one.arm: one.per_spent for one in found if one.ledger == ledger} for ledger in ACCOUNTS}
     arms = list(dict.fromkeys(one.arm for one in found if one.gain > 0))
     return [pair for pair in combinations(arms, 2) if len(_signs(by_ledger, *pair)) > 1]
 

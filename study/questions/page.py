@@ -24,14 +24,13 @@ from study.questions.catalog import file_of, load, names
 from study.questions.contrasts import Contrast, passes, selections
 from study.questions.efficiency import efficiencies, flips
 from study.questions.figures import arms_of, draw, words
-from study.questions.points import LEDGERS, Kept, ends
+from study.questions.points import ACCOUNTS, LEDGERS, Kept, ends
 from study.report.differences import LEVEL, over_seeds
 from study.report.drawing import save
 from study.report.findings import p_words, percent
 from study.report.findings import points as in_points
 from study.report.records import Study
 
-_LEDGER_WORDS = {"flops": "FLOPs", "paper_flops": "FLOPs by the paper's count", "trained_tokens": "tokens trained on"}
 _HEAD = """# Questions
 
 What the paper ablated and what came after it, asked of models of a million parameters. Each question is a file of
@@ -155,7 +154,7 @@ def rests_on(answer: Answer) -> str:
     points, made = answer.points, answer.made
     seeds = sorted({point.seed for point in points})
     tasks = sorted({point.n for point in points if point.n is not None and point.measure == "success"})
-    spent = f", {made['budget']:.2g} {_LEDGER_WORDS[answer.ledger]} an arm" if made["budget"] else ""
+    spent = f", {made['budget']:.2g} {ACCOUNTS[answer.ledger]} an arm" if made["budget"] else ""
     of_tasks = f", {tasks[-1]} tasks a suite" if tasks else ""
     shown = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     extra = f" {answer.question.rests_on}" if answer.question.rests_on else ""
@@ -210,7 +209,7 @@ def _efficiencies(answer: Answer, name: str) -> list[str]:
     per = {"flops": (1e12, "10¹² "), "paper_flops": (1e12, "10¹² "), "trained_tokens": (1e6, "a million ")}
     rows = [
         f"| {words(name, answer.titles)} | "
-        + " | ".join(f"points for {unit}{_LEDGER_WORDS[ledger]}" for ledger, (_, unit) in per.items())
+        + " | ".join(f"points for {unit}{ACCOUNTS[ledger]}" for ledger, (_, unit) in per.items())
         + " | points above its start on average |",
         f"|{' --- |' * (len(per) + 2)}",
     ]
@@ -236,11 +235,10 @@ def _crossings(answer: Answer) -> str:
         if contrast.second == START or contrast.against or contrast.value <= 0 or contrast.corrected >= LEVEL:
             continue
         where: Mapping[str, float | None] = {
-            ledger: passes(answer.points, contrast.first, contrast.second, contrast.by, ledger)
-            for ledger in _LEDGER_WORDS
+            ledger: passes(answer.points, contrast.first, contrast.second, contrast.by, ledger) for ledger in ACCOUNTS
         }
         if known := {ledger: at for ledger, at in where.items() if at is not None}:
-            amounts = ", ".join(f"{at:.2g} {_LEDGER_WORDS[ledger]}" for ledger, at in known.items())
+            amounts = ", ".join(f"{at:.2g} {ACCOUNTS[ledger]}" for ledger, at in known.items())
             told.append(f" `{contrast.first}` is ahead of `{contrast.second}` for good behind {amounts}.")
     return "".join(told)
 

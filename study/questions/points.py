@@ -27,6 +27,8 @@ LEDGERS = {
     "device_seconds": "compute/device_seconds",
 }
 """What an arm had spent, as the table has it and as the records do."""
+ACCOUNTS = {"flops": "FLOPs", "paper_flops": "FLOPs by the paper's count", "trained_tokens": "tokens trained on"}
+"""Those that do not hang on the machine, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
+
 from cluster.config import load_words
 from cluster.iteration.play_ahead import PlayAhead
 from rollout.play import Task
@@ -38,17 +40,32 @@ def until(is_so: Any) -> None:
         time.sleep(0.01)
 
 
-def test_a_run_that_goes_back_leaves_what_it_plays_ahead() -> None:
-    players = Players()
-    config = load_words(["env.name=add_up", "rollout.max_policy_lag=1", "cluster.episodes_per_iteration=4"])
-    run: Any = SimpleNamespace(
-        config=config,
+def run_of(players: Players, lag: int) -> Any:
+    options = [f"rollout.max_policy_lag={lag}", "cluster.episodes_per_iteration=4"]
+    return SimpleNamespace(
+        config=load_words(["env.name=add_up", *options]),
         actors=players,
         row={},
         progress=SimpleNamespace(expects=lambda count: None, came=lambda: None),
         stream=SimpleNamespace(send=lambda reference: None, flush=lambda: None),
     )
-    ahead = PlayAhead(run)
+
+
+def test_what_earlier_episodes_have_left_free_is_given_back_before_the_next() -> None:
+    players = Players()
+    blocks = [bytes(3000) for _ in range(40_000)]
+    held = psutil.Process().memory_info().rss
+    kept = blocks[::50]
+    del blocks
+    for _ in range(4):
+        players.told.put(None)
+    assert len(PlayAhead(run_of(players, lag=0)).next(0)) == 4
+    assert psutil.Process().memory_info().rss < held - 80_000_000 and kept
+
+
+def test_a_run_that_goes_back_leaves_what_it_plays_ahead() -> None:
+    players = Players()
+    ahead = PlayAhead(run_of(players, lag=1))
     found: list[Any] = []
     threading.Thread(target=lambda: found.append(ahead.next(0)), daemon=True).start()
     until(lambda: len(players.asked) == 2)

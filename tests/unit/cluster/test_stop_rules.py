@@ -16,8 +16,8 @@ from tests.support.episodes import episode, right, wrong
 MOST = 6
 
 
-def by_seed(episode: Episode) -> int:
-    return episode.seed
+def by_seed(episodes: list[Episode]) -> list[int]:
+    return [episode.seed for episode in episodes]
 
 
 def failed(outcome: str, attempt: int, logprob: float = -1.0) -> Turn:
@@ -63,7 +63,8 @@ def test_what_is_judged_is_not_what_was_learned_from() -> None:
     """Each half is stopped by what the other knows, and not by what became of itself."""
     even = [played(2 * seed, [("a", -1.0)], is_solved=True) for seed in range(20)]
     odd = [played(2 * seed + 1, [("a", -1.0)] * 3, is_solved=False) for seed in range(20)]
-    found = stopped([one for pair in zip(even, odd, strict=True) for one in pair], (2,), by_seed)["by_need@2"]
+    both = [one for pair in zip(even, odd, strict=True) for one in pair]
+    found = stopped(both, (2,), by_seed(both))["by_need@2"]
     # The odd ones know of nothing that would help, and two attempts for each of them are too few for any that has
     # three: so the even ones stop at once, although a second attempt would have solved them.
     assert [found[place] for place in range(0, 40, 2)] == [(False, 1)] * 20
@@ -74,9 +75,10 @@ def test_what_is_judged_is_not_what_was_learned_from() -> None:
 def test_a_problem_is_in_one_half_however_often_and_as_what_it_was_played() -> None:
     # One problem alone, and one that has all the second attempts: nothing can be learned of it from others.
     alone = [played(seed, [("a", -1.0)], is_solved=True) for seed in range(10)]
-    assert stopped(alone, (2,), lambda episode: "the same") == {}
+    assert stopped(alone, (2,), ["the same"] * 10) == {}
+    assert stopped(alone, (), by_seed(alone)) == {} != stopped(alone, (2,), by_seed(alone))
     assert evaluate_episodes(alone[:1], stop_at=(2,)).keys().isdisjoint({"by_need@2", "answers@2"})
-    assert stopped([*alone[:1], episode(right(), seed=1)], (2,), by_seed) == {}
+    assert stopped([*alone[:1], episode(right(), seed=1)], (2,), [0, 1]) == {}
 
 
 def test_seeds_of_one_parity_are_halved_too_and_so_is_each_part_of_a_mixture() -> None:
@@ -89,7 +91,7 @@ def test_seeds_of_one_parity_are_halved_too_and_so_is_each_part_of_a_mixture() -
         replace(played(seed, [("ab"[seed % 2], -1.0)], is_solved=seed % 2 == 0), part="ab"[seed % 2])
         for seed in range(40)
     ]
-    first, second = _halves(parts, by_seed)
+    first, second = _halves(parts, by_seed(parts))
     assert {parts[place].part for place in first} == {parts[place].part for place in second} == {"a", "b"}
     assert sorted([*first, *second]) == list(range(40))
 
@@ -107,13 +109,13 @@ def plays(draw: st.DrawFn) -> list[Episode]:
 
 @given(plays(), st.integers(1, MOST))
 def test_a_rule_never_solves_what_was_not_and_stops_only_earlier(episodes: list[Episode], k: int) -> None:
-    for came in stopped(episodes, (k, MOST), by_seed).values():
+    for came in stopped(episodes, (k, MOST), by_seed(episodes)).values():
         assert sorted(came) == list(range(len(episodes)))
         for place, (is_solved, count) in came.items():
             whole = episodes[place]
             assert count <= len(whole.turns)
             assert is_solved == (whole.end is EpisodeEnd.SOLVED and count == len(whole.turns))
-    if found := stopped(episodes, (MOST,), by_seed):
+    if found := stopped(episodes, (MOST,), by_seed(episodes)):
         # As many answers as there are: nothing need be stopped.
         assert all(count == len(episodes[place].turns) for place, (_, count) in found["by_need@6"].items())
 
