@@ -17,7 +17,7 @@ def own_thread(name: str) -> ThreadPoolExecutor:
     executor = ThreadPoolExecutor(1, thread_name_prefix=name)
     team = torch.get_num_threads()
     executor.submit(_compute_alone).result()
-    # What a thread sets is partly that of all.
+    # What one thread sets is what every later one begins with.
     torch.set_num_threads(team)
     return executor
 

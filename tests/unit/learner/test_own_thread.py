@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def test_what_it_computes_makes_no_second_team() -> None:
         told = executor.submit(lambda: (torch.ones(SIZE).exp().sum().item(), torch.get_num_threads())).result()
         assert told == (pytest.approx(SIZE * 2.718281828, rel=1e-4), 1)
         assert num_threads() == before
-        assert torch.get_num_threads() == TEAM
+        # Neither the learner's team nor that of a thread which comes later is another.
+        with ThreadPoolExecutor(1) as later:
+            assert torch.get_num_threads() == later.submit(torch.get_num_threads).result() == TEAM
 
 
 @pytest.mark.usefixtures("team")

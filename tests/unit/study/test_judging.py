@@ -9,7 +9,7 @@ import pytest
 from cluster.record.episode_log import EpisodeRecord, append_episodes, read_episodes
 from rollout.episode import Episode, EpisodeEnd
 from study.report.differences import compare
-from study.report.judging import Judged, Unit, judge_of
+from study.report.judging import Judged, Plays, Unit, judge_of
 from study.report.records import Cell, Point
 from tests.support.episodes import episode, right, wrong
 
@@ -100,6 +100,22 @@ def test_policies_that_were_asked_the_same_steps_are_compared_step_by_step(tmp_p
     found = compare([(first, second)], measure, judged.plays, lambda unit: unit.seed)
     assert found is not None and found.is_paired
     assert (found.value, found.n) == (0.5, 4)
+
+
+def test_a_policy_is_compared_by_one_measure_with_another_by_a_second(tmp_path: Path) -> None:
+    """The first counts every step as passed, the second none."""
+    point = point_of(tmp_path / "first", [walk(1, True, True), walk(2, True, False)])
+    steps = Judged(["per_step_accuracy"]).plays(point, "per_step_accuracy")
+
+    def plays(_point: Point, measure: str) -> Plays:
+        return {unit: [measure == "all"] for unit in steps}
+
+    values = [
+        found.value
+        for against in ("none", None)
+        if (found := compare([(point, point)], "all", plays, lambda unit: unit.seed, against=against)) is not None
+    ]
+    assert len(steps) == 4 and values == [1.0, 0.0]
 
 
 def test_a_policy_that_failed_early_is_not_compared_by_the_steps_that_both_met(tmp_path: Path) -> None:

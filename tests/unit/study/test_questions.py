@@ -105,19 +105,21 @@ def test_contrasts_find_what_was_planted_and_are_corrected_for_their_number(stud
 
 
 def test_arms_are_held_against_each_other_by_different_measures_and_a_policy_against_itself(study: Path) -> None:
-    plain, crossed, itself = contrasts.contrasts_of(
+    plain, crossed, itself, at_once = contrasts.contrasts_of(
         read_study(study),
         question(
             contrasts=[
                 {"first": "rl", "second": "sft", "by": "rule_shift/success"},
                 {"first": "rl", "second": "sft", "by": "rule_shift/success", "against": "in_distribution/success"},
                 {"first": "sft", "second": "sft", "by": "in_distribution/success", "against": "rule_shift/success"},
+                {"first": "sft", "second": "sft", "by": "rule_shift/parse_rate", "against": "rule_shift/success"},
             ]
         ),
     )
     assert crossed.of_first == plain.of_first and crossed.of_second == itself.of_first
     assert itself.of_second == plain.of_second == pytest.approx(0.0, abs=0.02)
     assert itself.value == pytest.approx(itself.of_first - itself.of_second) and itself.p < 0.01
+    assert at_once.of_second == itself.of_second and at_once.of_first > 0.5 < at_once.value
     assert crossed.value == pytest.approx(crossed.of_first - crossed.of_second) and crossed.value < 0
 
 
